@@ -1,0 +1,38 @@
+#![doc = include_str!("../README.md")]
+
+// In layer order: each module uses those above it only.
+mod event;
+mod ids;
+mod local;
+mod observe;
+mod pubsub;
+mod supervised;
+mod sync;
+mod topic;
+
+pub use crate::event::Event;
+pub use crate::event::JsonError;
+pub use crate::event::Payload;
+pub use crate::ids::NodeId;
+pub use crate::ids::SubscriberId;
+pub use crate::local::context::SubscriberContext;
+pub use crate::local::error::BroadcastError;
+pub use crate::local::error::BuildError;
+pub use crate::local::error::SubscribeError;
+pub use crate::local::options::CloseReason;
+pub use crate::local::options::Overflow;
+pub use crate::local::options::SubscribeOptions;
+pub use crate::local::options::SubscriptionClosed;
+pub use crate::local::stats::ArbiterStats;
+pub use crate::local::stats::Stats;
+pub use crate::local::stats::SubscriptionStats;
+pub use crate::local::stream::EventStream;
+pub use crate::local::subscription::Subscription;
+pub use crate::pubsub::Builder;
+pub use crate::pubsub::PubSub;
+pub use crate::pubsub::Receipt;
+pub use crate::pubsub::Shutdown;
+pub use crate::supervised::Subscriptions;
+pub use crate::topic::ToTopic;
+pub use crate::topic::Topic;
+pub use crate::topic::TopicError;

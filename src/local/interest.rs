@@ -1,0 +1,135 @@
+//! Interest: which arbiters have subscribers to a topic. Written at the first and the last subscription of a topic on an
+//! arbiter, read by every broadcast. Knows no events.
+
+use std::any::TypeId;
+
+use dashmap::DashMap;
+use smallvec::SmallVec;
+
+use crate::local::hash::BuildPrehashed;
+use crate::local::shard::Shard;
+use crate::local::slab::Key;
+use crate::sync::Arc;
+use crate::sync::AtomicU64;
+use crate::sync::AtomicUsize;
+use crate::sync::Ordering;
+use crate::topic::Topic;
+
+/// One topic, for one message type, on one arbiter.
+pub(crate) struct TopicPort {
+    topic: Topic,
+    message: TypeId,
+    message_name: &'static str,
+    shard: Arc<Shard>,
+    key: Key,
+    subscribers: AtomicUsize,
+    /// Refused by the full port since the last accepted event. Written under the port's lock.
+    lost: AtomicU64,
+}
+
+impl TopicPort {
+    pub(crate) fn new(topic: Topic, (message, message_name): Message, shard: Arc<Shard>, key: Key) -> Self {
+        let (subscribers, lost) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Self { topic, message, message_name, shard, key, subscribers, lost }
+    }
+
+    pub(crate) fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    pub(crate) fn message(&self) -> Message {
+        (self.message, self.message_name)
+    }
+
+    pub(crate) fn shard(&self) -> &Arc<Shard> {
+        &self.shard
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        self.key
+    }
+
+    pub(crate) fn subscribers(&self) -> usize {
+        self.subscribers.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn count(&self, more: usize) {
+        self.subscribers.fetch_add(more, Ordering::AcqRel);
+    }
+
+    pub(crate) fn uncount(&self, fewer: usize) {
+        self.subscribers.fetch_sub(fewer, Ordering::AcqRel);
+    }
+
+    pub(crate) fn lose(&self) {
+        self.lost.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn take_lost(&self) -> u64 {
+        if self.lost.load(Ordering::Acquire) == 0 { 0 } else { self.lost.swap(0, Ordering::AcqRel) }
+    }
+}
+
+/// A message type and its name in statistics.
+pub(crate) type Message = (TypeId, &'static str);
+
+pub(crate) type TopicPorts = Arc<[Arc<TopicPort>]>;
+
+#[derive(Default)]
+pub(crate) struct Interest {
+    topics: DashMap<Topic, SmallVec<[(TypeId, TopicPorts); 1]>, BuildPrehashed>,
+}
+
+impl Interest {
+    /// The ports to which an event of this type for this topic goes. A snapshot: no lock is held when it returns.
+    pub(crate) fn ports(&self, topic: &Topic, message: TypeId) -> Option<TopicPorts> {
+        let types = self.topics.get(topic)?;
+        types.iter().find(|(of, _)| *of == message).map(|(_, ports)| Arc::clone(ports))
+    }
+
+    /// What `shard` has of this topic, if anything.
+    pub(crate) fn port(&self, topic: &Topic, message: TypeId, shard: u32) -> Option<Arc<TopicPort>> {
+        let types = self.topics.get(topic)?;
+        let (_, ports) = types.iter().find(|(of, _)| *of == message)?;
+        ports.iter().find(|port| port.shard.id() == shard).map(Arc::clone)
+    }
+
+    pub(crate) fn announce(&self, port: &Arc<TopicPort>) {
+        let mut types = self.topics.entry(port.topic.clone()).or_default();
+        match types.iter_mut().find(|(of, _)| *of == port.message) {
+            Some((_, ports)) => *ports = ports.iter().chain([port]).map(Arc::clone).collect(),
+            None => types.push((port.message, Arc::from([Arc::clone(port)]))),
+        }
+    }
+
+    pub(crate) fn withdraw(&self, port: &TopicPort) {
+        self.topics.remove_if_mut(&port.topic, |_, types| {
+            if let Some(at) = types.iter().position(|(of, _)| *of == port.message) {
+                let left = || types[at].1.iter().filter(|other| other.shard.id() != port.shard.id());
+                if left().next().is_none() {
+                    types.swap_remove(at);
+                } else {
+                    let left: TopicPorts = left().map(Arc::clone).collect();
+                    types[at].1 = left;
+                }
+            }
+            types.is_empty()
+        });
+    }
+
+    /// Subscriptions to a topic, over all arbiters and message types.
+    pub(crate) fn subscribers(&self, topic: &Topic) -> usize {
+        self.topics
+            .get(topic)
+            .map_or(0, |types| types.iter().flat_map(|(_, ports)| ports.iter()).map(|port| port.subscribers()).sum())
+    }
+
+    /// Every topic that has a subscriber, in no order.
+    pub(crate) fn topics(&self) -> Vec<Topic> {
+        self.topics.iter().map(|entry| entry.key().clone()).collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.topics.len()
+    }
+}

@@ -1,0 +1,207 @@
+//! Port: the bounded queue by which other threads reach an arbiter's registry. Knows no table and no topics' names.
+//!
+//! Its order is the arbiter's order: what was pushed first is in its ring first, and a `Join` between two events separates those
+//! that the joining subscription does not get from those that it does.
+
+use std::collections::VecDeque;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+
+use crate::event::Erased;
+use crate::ids::SubscriberId;
+use crate::local::interest::TopicPort;
+use crate::local::slab::Key;
+use crate::sync::AtomicUsize;
+use crate::sync::Mutex;
+use crate::sync::Ordering;
+use crate::sync::lock;
+
+pub(crate) struct Port {
+    queue: Mutex<Queue>,
+    len: AtomicUsize,
+    capacity: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    items: VecDeque<Item>,
+    /// The registry, while it sleeps.
+    sleeper: Option<Waker>,
+    /// Publishers that wait for room.
+    waiting: Vec<Waker>,
+    closed: bool,
+    refused: u64,
+    peak: usize,
+}
+
+pub(crate) enum Item {
+    Event {
+        topic: Key,
+        from: Option<SubscriberId>,
+        event: Erased,
+        /// Events of this topic that were refused since the last accepted one.
+        lost: u64,
+    },
+    /// Refused events that no accepted one reports, because a new member must not count them.
+    Lost { topic: Key, events: u64 },
+    /// From here on the member receives.
+    Join { member: Key },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    Queued,
+    Full,
+    Closed,
+}
+
+impl Port {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { queue: Mutex::new(Queue::default()), len: AtomicUsize::new(0), capacity }
+    }
+
+    /// Queues an event for the subscribers of `topic` behind this port, and wakes the registry if it sleeps. Never waits.
+    pub(crate) fn push(&self, topic: &TopicPort, from: Option<SubscriberId>, event: Erased) -> Pushed {
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return Pushed::Closed;
+        }
+        if queue.items.len() >= self.capacity {
+            topic.lose();
+            queue.refused += 1;
+            return Pushed::Full;
+        }
+        let sleeper = self.queue_event(&mut queue, topic, from, event);
+        drop(queue);
+        if let Some(sleeper) = sleeper {
+            sleeper.wake();
+        }
+        Pushed::Queued
+    }
+
+    /// As [`push`](Self::push), but waits for room.
+    pub(crate) fn poll_push(
+        &self,
+        cx: &mut Context<'_>,
+        topic: &TopicPort,
+        from: Option<SubscriberId>,
+        event: Erased,
+    ) -> Poll<Pushed> {
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return Poll::Ready(Pushed::Closed);
+        }
+        if queue.items.len() >= self.capacity {
+            if !queue.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                queue.waiting.push(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        let sleeper = self.queue_event(&mut queue, topic, from, event);
+        drop(queue);
+        if let Some(sleeper) = sleeper {
+            sleeper.wake();
+        }
+        Poll::Ready(Pushed::Queued)
+    }
+
+    fn queue_event(&self, queue: &mut Queue, topic: &TopicPort, from: Option<SubscriberId>, event: Erased) -> Option<Waker> {
+        let item = Item::Event { topic: topic.key(), from, event, lost: topic.take_lost() };
+        queue.items.push_back(item);
+        queue.peak = queue.peak.max(queue.items.len());
+        self.len.store(queue.items.len(), Ordering::Release);
+        queue.sleeper.take()
+    }
+
+    /// Queues what must keep its place among the events: a member joins a topic. Not bounded: each member joins once.
+    pub(crate) fn push_join(&self, topic: &TopicPort, member: Key) {
+        let mut queue = lock(&self.queue);
+        let lost = topic.take_lost();
+        if lost > 0 {
+            queue.items.push_back(Item::Lost { topic: topic.key(), events: lost });
+        }
+        queue.items.push_back(Item::Join { member });
+        self.len.store(queue.items.len(), Ordering::Release);
+        let sleeper = queue.sleeper.take();
+        drop(queue);
+        if let Some(sleeper) = sleeper {
+            sleeper.wake();
+        }
+    }
+
+    /// Moves everything queued to the end of `into`, and tells those that wait for room.
+    pub(crate) fn drain(&self, into: &mut VecDeque<Item>) {
+        if self.is_empty() {
+            return;
+        }
+        let mut queue = lock(&self.queue);
+        if into.is_empty() {
+            std::mem::swap(&mut queue.items, into);
+        } else {
+            into.append(&mut queue.items);
+        }
+        self.len.store(0, Ordering::Release);
+        let waiting = std::mem::take(&mut queue.waiting);
+        drop(queue);
+        for waker in waiting {
+            waker.wake();
+        }
+    }
+
+    /// Nothing is queued. What this thread pushed itself is always seen.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len.load(Ordering::Acquire) == 0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Events refused so far.
+    pub(crate) fn refused(&self) -> u64 {
+        lock(&self.queue).refused
+    }
+
+    /// The longest the queue has been.
+    pub(crate) fn peak(&self) -> usize {
+        lock(&self.queue).peak
+    }
+
+    /// The registry goes to sleep, unless there is something to do: then `false`.
+    pub(crate) fn sleep(&self, waker: &Waker) -> bool {
+        let mut queue = lock(&self.queue);
+        if !queue.items.is_empty() {
+            return false;
+        }
+        queue.sleeper = Some(waker.clone());
+        true
+    }
+
+    /// Wakes the registry if it sleeps.
+    pub(crate) fn wake(&self) {
+        let sleeper = lock(&self.queue).sleeper.take();
+        if let Some(sleeper) = sleeper {
+            sleeper.wake();
+        }
+    }
+
+    /// Accepts nothing from now on. What is queued stays to be drained.
+    pub(crate) fn close(&self) {
+        let mut queue = lock(&self.queue);
+        queue.closed = true;
+        let (waiting, sleeper) = (std::mem::take(&mut queue.waiting), queue.sleeper.take());
+        drop(queue);
+        for waker in waiting.into_iter().chain(sleeper) {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.queue).closed
+    }
+}

@@ -1,0 +1,190 @@
+//! Registry: the actor, one per arbiter, that gives a shard its turns: it delivers, monitors and removes the dead. Runs no user code.
+
+use std::pin::Pin;
+use std::task::Poll;
+use std::task::Waker;
+use std::time::Duration;
+use std::time::Instant;
+
+use actix::Actor;
+use actix::ActorContext;
+use actix::ActorFuture;
+use actix::AsyncContext;
+use actix::Context;
+use actix_rt::ArbiterHandle;
+use actix_rt::System;
+
+use crate::local::shard::Shard;
+use crate::local::shard::Turn;
+use crate::observe;
+use crate::sync::Arc;
+use crate::sync::Ordering;
+
+pub(crate) struct Registry {
+    shard: Arc<Shard>,
+    arbiter: ArbiterHandle,
+    /// The system that exists for this registry alone, and stops with it.
+    system: Option<System>,
+}
+
+impl Registry {
+    /// Starts the registry of `shard` on `arbiter`. `false`: that arbiter has ended, and so has the shard.
+    ///
+    /// It goes through the arbiter's own queue, because the caller may hold the arbiter's thread without running in it, as `main` does
+    /// between `System::new()` and `block_on`.
+    pub(crate) fn launch(shard: Arc<Shard>, arbiter: &ArbiterHandle, system: Option<System>) -> bool {
+        // Dropped unstarted, it retires the shard.
+        let registry = Self { shard, arbiter: arbiter.clone(), system };
+        arbiter.spawn_fn(move || {
+            registry.shard.settle_here();
+            registry.start();
+        })
+    }
+}
+
+impl Actor for Registry {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        observe::registry_started(self.shard.id());
+        ctx.spawn(Turns { shard: Arc::clone(&self.shard), slice: Slice::new(), wakers: Vec::new(), refused: 0 });
+        if self.shard.background {
+            ctx.run_interval(SWEEP_INTERVAL, |registry, _| {
+                let mut next = Some(0);
+                while let Some(from) = next {
+                    next = registry.shard.sweep(from);
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.shard.port.is_closed() {
+            // A panic of ours. The table is as it was; somebody has to go on with it.
+            let restarts = self.shard.restarts.fetch_add(1, Ordering::Relaxed) + 1;
+            observe::registry_restarted(self.shard.id(), restarts);
+            Self::launch(Arc::clone(&self.shard), &self.arbiter, self.system.take());
+        } else {
+            self.shard.retire();
+            observe::registry_ended(self.shard.id());
+            if let Some(system) = &self.system {
+                system.stop();
+            }
+        }
+    }
+}
+
+struct Turns {
+    shard: Arc<Shard>,
+    slice: Slice,
+    wakers: Vec<Waker>,
+    refused: u64,
+}
+
+impl ActorFuture<Registry> for Turns {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Registry, ctx: &mut Context<Registry>, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let visits = this.slice.next(Instant::now);
+        match this.shard.turn(visits, &mut this.wakers, cx.waker()) {
+            Turn::Sleep => {
+                this.slice.slept();
+                this.report();
+                Poll::Pending
+            }
+            Turn::Again => {
+                this.slice.yielded(Instant::now());
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Turn::Ended => {
+                ctx.stop();
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
+impl Turns {
+    /// Says once per calm that the port has been full.
+    fn report(&mut self) {
+        let refused = self.shard.port.refused();
+        if refused > self.refused {
+            self.refused = refused;
+            observe::port_full(self.shard.id(), self.shard.port.capacity());
+        }
+    }
+}
+
+/// How many subscribers one turn wakes: as many as handle their events in about half a millisecond, by the last turns' measure.
+///
+/// Those woken stand in the arbiter's queue before everything that becomes ready later, so this is what others wait for.
+#[derive(Debug, Clone, Copy)]
+struct Slice {
+    visits: usize,
+    yielded: Option<Instant>,
+}
+
+impl Slice {
+    fn new() -> Self {
+        Self { visits: SLICE_START, yielded: None }
+    }
+
+    fn next(&mut self, now: impl FnOnce() -> Instant) -> usize {
+        if let Some(before) = self.yielded.take() {
+            let others = now().saturating_duration_since(before);
+            if others > SLICE_TIME {
+                self.visits = (self.visits / 2).max(SLICE_MIN);
+            } else if others < SLICE_TIME / 4 {
+                self.visits = (self.visits * 2).min(SLICE_MAX);
+            }
+        }
+        self.visits
+    }
+
+    fn yielded(&mut self, now: Instant) {
+        self.yielded = Some(now);
+    }
+
+    fn slept(&mut self) {
+        self.yielded = None;
+    }
+}
+
+/// Others wait no longer than about this for one slice, if their handlers are alike.
+const SLICE_TIME: Duration = Duration::from_micros(500);
+const SLICE_START: usize = 512;
+const SLICE_MIN: usize = 16;
+/// Beyond this the subscribers' memory is out of the cache again before they run.
+const SLICE_MAX: usize = 1_024;
+/// How late the death of a subscriber is noticed that can only be seen from outside and receives nothing.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(slice: &mut Slice, others: Duration) -> usize {
+        let start = Instant::now();
+        slice.yielded(start);
+        slice.next(|| start + others)
+    }
+
+    #[test]
+    fn a_slice_shrinks_while_handlers_are_slow_and_grows_while_they_are_fast() {
+        let mut slice = Slice::new();
+        assert_eq!(after(&mut slice, Duration::from_millis(5)), SLICE_START / 2);
+        for _ in 0..20 {
+            after(&mut slice, Duration::from_millis(5));
+        }
+        assert_eq!(slice.visits, SLICE_MIN);
+        for _ in 0..20 {
+            after(&mut slice, Duration::from_micros(1));
+        }
+        assert_eq!(slice.visits, SLICE_MAX);
+        assert_eq!(after(&mut slice, SLICE_TIME / 2), SLICE_MAX, "in between it stays");
+    }
+}

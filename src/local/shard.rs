@@ -1,0 +1,546 @@
+//! Shard: one arbiter's table and port under one roof, and every operation that needs both. Knows no actor and no runtime.
+//!
+//! Lock order: table, then interest or seats or port or the list of shards; never the other way round, and no user code under any of them: wakers
+//! are woken, payloads dropped and notices sent after unlocking. A broadcaster takes the port's lock, and the table's only by trying.
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::task::Poll;
+use std::task::Waker;
+
+use dashmap::DashMap;
+use smallvec::SmallVec;
+
+use crate::event::Erased;
+use crate::ids::NodeId;
+use crate::ids::SubscriberId;
+use crate::local::hash::BuildPrehashed;
+use crate::local::interest::Interest;
+use crate::local::interest::Message;
+use crate::local::interest::TopicPort;
+use crate::local::options::CloseReason;
+use crate::local::options::SubscribeOptions;
+use crate::local::port::Item;
+use crate::local::port::Port;
+use crate::local::port::Pushed;
+use crate::local::slab::Key;
+use crate::local::table::Counts;
+use crate::local::table::Outs;
+use crate::local::table::Seat;
+use crate::local::table::Table;
+use crate::local::table::Taken;
+use crate::local::table::Took;
+use crate::observe;
+use crate::sync::Arc;
+use crate::sync::AtomicBool;
+use crate::sync::AtomicU64;
+use crate::sync::Mutex;
+use crate::sync::Ordering;
+use crate::sync::lock;
+use crate::sync::thread_key;
+use crate::sync::try_lock;
+use crate::topic::Topic;
+
+/// What all shards of one `PubSub` share.
+pub(crate) struct Shared {
+    pub(crate) node: NodeId,
+    pub(crate) interest: Interest,
+    /// Where each subscriber's seat is: all of its subscriptions are there, so that they have one order.
+    seats: DashMap<SubscriberId, Home, BuildPrehashed>,
+    shards: Mutex<Shards>,
+    closed: AtomicBool,
+    port_events: usize,
+    drained: Mutex<Vec<Waker>>,
+}
+
+#[derive(Default)]
+struct Shards {
+    live: Vec<Arc<Shard>>,
+    next: u32,
+    /// The counts of shards that are gone.
+    retired: Counts,
+}
+
+#[derive(Clone, Copy)]
+struct Home {
+    shard: u32,
+    seat: Key,
+}
+
+pub(crate) struct Shard {
+    id: u32,
+    thread: AtomicU64,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) port: Port,
+    table: Mutex<Table>,
+    /// The registry ended; nobody will deliver here any more.
+    retired: AtomicBool,
+    pub(crate) restarts: AtomicU64,
+    pub(crate) foreign_panics: AtomicU64,
+    pub(crate) background: bool,
+}
+
+/// What a turn of the registry left to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nothing; the waker is stored.
+    Sleep,
+    /// More, after others had their turn.
+    Again,
+    /// Nothing, for good.
+    Ended,
+}
+
+impl Shared {
+    pub(crate) fn new(port_events: usize) -> Self {
+        Self {
+            node: NodeId::random(),
+            interest: Interest::default(),
+            seats: DashMap::default(),
+            shards: Mutex::default(),
+            closed: AtomicBool::new(false),
+            port_events,
+            drained: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// A shard for the calling thread, or for the background. `None` once closed.
+    pub(crate) fn add_shard(self: &Arc<Self>, background: bool) -> Option<Arc<Shard>> {
+        let mut shards = lock(&self.shards);
+        if self.is_closed() {
+            return None;
+        }
+        let shard = Arc::new(Shard {
+            id: shards.next,
+            thread: AtomicU64::new(if background { 0 } else { thread_key() }),
+            shared: Arc::clone(self),
+            port: Port::new(self.port_events),
+            table: Mutex::new(Table::new()),
+            retired: AtomicBool::new(false),
+            restarts: AtomicU64::new(0),
+            foreign_panics: AtomicU64::new(0),
+            background,
+        });
+        shards.next += 1;
+        shards.live.push(Arc::clone(&shard));
+        Some(shard)
+    }
+
+    pub(crate) fn shards(&self) -> Vec<Arc<Shard>> {
+        lock(&self.shards).live.clone()
+    }
+
+    fn shard(&self, id: u32) -> Option<Arc<Shard>> {
+        lock(&self.shards).live.iter().find(|shard| shard.id == id).map(Arc::clone)
+    }
+
+    pub(crate) fn retired_counts(&self) -> Counts {
+        lock(&self.shards).retired
+    }
+
+    /// The subscriber's seat, if it is in `shard`.
+    pub(crate) fn seat_in(&self, shard: &Shard, id: SubscriberId) -> Option<Key> {
+        self.seats.get(&id).filter(|home| home.shard == shard.id).map(|home| home.seat)
+    }
+
+    /// Where the subscriber has its seat.
+    pub(crate) fn home(&self, id: SubscriberId) -> Option<(Arc<Shard>, Key)> {
+        let home = self.seats.get(&id).map(|home| *home)?;
+        Some((self.shard(home.shard)?, home.seat))
+    }
+
+    /// Refuses everything new; what is queued is still delivered.
+    pub(crate) fn close(&self) {
+        let shards = {
+            let shards = lock(&self.shards);
+            self.closed.store(true, Ordering::Release);
+            shards.live.clone()
+        };
+        for shard in shards {
+            shard.port.close();
+        }
+    }
+
+    /// Stores the waker of someone who waits for the last seat to end; `true` if that is so already.
+    pub(crate) fn poll_drained(&self, waker: &Waker) -> bool {
+        let mut drained = lock(&self.drained);
+        if lock(&self.shards).live.is_empty() {
+            return true;
+        }
+        if !drained.iter().any(|known| known.will_wake(waker)) {
+            drained.push(waker.clone());
+        }
+        false
+    }
+
+    fn tell_drained(&self) {
+        if self.is_closed() {
+            for waker in std::mem::take(&mut *lock(&self.drained)) {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl Shard {
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The thread whose registry serves this shard is the calling one.
+    fn is_here(&self) -> bool {
+        self.thread.load(Ordering::Relaxed) == thread_key()
+    }
+
+    /// The registry runs on the calling thread from now on.
+    pub(crate) fn settle_here(&self) {
+        self.thread.store(thread_key(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Works on the table, then does what that left to be done: the part that needs the lock before unlocking, the rest after.
+    pub(crate) fn with<R>(&self, work: impl FnOnce(&mut Table) -> R) -> R {
+        let mut table = lock(&self.table);
+        let result = work(&mut table);
+        if table.outs().is_empty() {
+            return result;
+        }
+        let outs = self.finish_locked(&mut table);
+        drop(table);
+        self.finish_unlocked(outs);
+        result
+    }
+
+    fn finish_locked(&self, table: &mut Table) -> Outs {
+        let mut outs = std::mem::take(table.outs());
+        for index in outs.emptied.drain(..) {
+            // It may have been emptied and joined again, or emptied twice.
+            let Some(port) = table.topic(index).filter(|topic| topic.is_empty()).map(|topic| Arc::clone(&topic.shared)) else {
+                continue;
+            };
+            self.shared.interest.withdraw(&port);
+            table.remove_topic(index);
+        }
+        outs.garbage.append(&mut table.outs().garbage);
+        let unseated = !outs.unseated.is_empty();
+        for id in outs.unseated.drain(..) {
+            self.shared.seats.remove_if(&id, |_, home| home.shard == self.id);
+        }
+        if unseated && self.is_retired() {
+            self.forget(table);
+        }
+        outs
+    }
+
+    /// A retired shard without seats is nobody's any more; what it counted stays.
+    fn forget(&self, table: &Table) {
+        let mut shards = lock(&self.shared.shards);
+        if table.seats() == 0
+            && let Some(at) = shards.live.iter().position(|shard| shard.id == self.id)
+        {
+            shards.live.swap_remove(at);
+            shards.retired.add(table.counts);
+        }
+    }
+
+    fn finish_unlocked(&self, outs: Outs) {
+        for event in outs.garbage {
+            // Dropping a payload may run user code, and this may be a death that is unwinding already.
+            self.guarded(|| drop(event));
+        }
+        for waker in outs.wakers {
+            self.guarded(|| waker.wake());
+        }
+        for (options, closed) in outs.closed {
+            observe::subscription_closed(&closed.topic, &closed.reason, closed.discarded);
+            if let Some(recipient) = options.on_close.as_ref().and_then(actix::WeakRecipient::upgrade) {
+                self.guarded(|| recipient.do_send(closed));
+            }
+        }
+        self.shared.tell_drained();
+    }
+
+    /// Runs what we do not own. Its panic is counted and ends nothing of ours.
+    fn guarded(&self, foreign: impl FnOnce()) {
+        if catch_unwind(AssertUnwindSafe(foreign)).is_err() {
+            self.foreign_panics.fetch_add(1, Ordering::Relaxed);
+            observe::foreign_panic(self.id);
+        }
+    }
+
+    // ---- subscribing -------------------------------------------------------------------------------------------------
+
+    /// A seat for a subscriber that has none yet. `Err`: it has one, there.
+    pub(crate) fn sit(&self, id: SubscriberId, actor: fn() -> &'static str) -> Result<Key, (Arc<Self>, Key)> {
+        let taken = self.with(|table| match self.shared.seats.entry(id) {
+            dashmap::Entry::Occupied(home) => Err(*home.get()),
+            dashmap::Entry::Vacant(vacant) => {
+                let seat = table.add_seat(id, actor);
+                vacant.insert(Home { shard: self.id, seat });
+                Ok(seat)
+            }
+        });
+        match taken {
+            Ok(seat) => Ok(seat),
+            Err(home) => match self.shared.shard(home.shard) {
+                Some(shard) => Err((shard, home.seat)),
+                // Its arbiter is gone and took the seat with it.
+                None => {
+                    self.shared.seats.remove_if(&id, |_, known| known.shard == home.shard);
+                    self.sit(id, actor)
+                }
+            },
+        }
+    }
+
+    /// Subscribes a seat to a topic; a second time is the same subscription. `None`: the seat is gone.
+    pub(crate) fn subscribe(
+        self: &Arc<Self>,
+        seat: Key,
+        topic: &Topic,
+        message: Message,
+        options: &SubscribeOptions,
+        handler: impl FnOnce(&mut Table) -> u16,
+    ) -> Option<Key> {
+        self.with(|table| {
+            if !table.has_seat(seat) {
+                return None;
+            }
+            let known = self.shared.interest.port(topic, message.0, self.id);
+            if let Some(port) = &known
+                && let Some(member) = table.find(seat.index, port.key().index)
+            {
+                return Some(member);
+            }
+            let handler = handler(table);
+            // Events that are queued were broadcast before: they are not for this member.
+            let joining = !table.is_settled() || !self.port.is_empty();
+            let port = if let Some(port) = known {
+                if !joining {
+                    table.lose(port.key().index, port.take_lost());
+                }
+                let member = table.join(seat.index, port.key().index, handler, options, joining);
+                if let Some(member) = member.filter(|_| joining) {
+                    self.port.push_join(&port, member);
+                }
+                return member;
+            } else {
+                let index = table.add_topic(|key| Arc::new(TopicPort::new(topic.clone(), message, Arc::clone(self), key)));
+                Arc::clone(&table.topic(index)?.shared)
+            };
+            let member = table.join(seat.index, port.key().index, handler, options, false);
+            // Only now can a broadcast find this port, so nothing queued can be for this topic.
+            self.shared.interest.announce(&port);
+            member
+        })
+    }
+
+    /// Ends one subscription. `false`: it had ended before.
+    pub(crate) fn unsubscribe(&self, member: Key) -> bool {
+        self.with(|table| table.leave(member, None))
+    }
+
+    pub(crate) fn find(&self, seat: Key, topic: &Topic, message: std::any::TypeId) -> Option<Key> {
+        let port = self.shared.interest.port(topic, message, self.id)?;
+        self.with(|table| table.has_seat(seat).then(|| table.find(seat.index, port.key().index)).flatten())
+    }
+
+    pub(crate) fn unsubscribe_all(&self, seat: Key) -> usize {
+        self.with(|table| if table.has_seat(seat) { table.leave_all(seat.index) } else { 0 })
+    }
+
+    /// Checks the subscribers that can only be seen from outside, `from..` some further seat; returns where to go on, or `None` at the end.
+    pub(crate) fn sweep(&self, from: u32) -> Option<u32> {
+        let (dead, next) = self.with(|table| {
+            let to = table.seats_end().min(from + WAKES_PER_LOCK as u32);
+            let dead: Vec<Key> = (from..to).filter_map(|index| table.dead_seat(index)).collect();
+            (dead, (to < table.seats_end()).then_some(to))
+        });
+        for seat in dead {
+            observe::subscriber_swept(self.id);
+            self.unseat(seat, None);
+        }
+        next
+    }
+
+    /// The subscriber is gone. Does not panic, wait for another thread's work or run user code: it is called from `Drop` during unwinding.
+    pub(crate) fn unseat(&self, seat: Key, closed: Option<CloseReason>) {
+        self.with(|table| table.remove_seat(seat, closed));
+    }
+
+    // ---- events in ---------------------------------------------------------------------------------------------------
+
+    /// Hands an event to this shard: straight into its ring if it is the calling thread's own and nothing is queued before it,
+    /// else through the port. Costs the same for one subscriber and for a million.
+    pub(crate) fn publish(&self, topic: &TopicPort, from: Option<SubscriberId>, event: Erased) -> Pushed {
+        match self.publish_here(topic, from, event) {
+            None => Pushed::Queued,
+            Some(event) => self.port.push(topic, from, event),
+        }
+    }
+
+    /// As [`publish`](Self::publish), but waits for room in the port.
+    pub(crate) fn poll_publish(
+        &self,
+        cx: &mut std::task::Context<'_>,
+        topic: &TopicPort,
+        from: Option<SubscriberId>,
+        event: &Erased,
+    ) -> Poll<Pushed> {
+        match self.publish_here(topic, from, Erased::clone(event)) {
+            None => Poll::Ready(Pushed::Queued),
+            Some(event) => self.port.poll_push(cx, topic, from, event),
+        }
+    }
+
+    /// Gives the event back if it must go through the port.
+    fn publish_here(&self, topic: &TopicPort, from: Option<SubscriberId>, event: Erased) -> Option<Erased> {
+        if !self.is_here() || !self.port.is_empty() {
+            return Some(event);
+        }
+        let mut wakers: SmallVec<[Waker; INLINE_WAKES]> = SmallVec::new();
+        let Some(mut table) = try_lock(&self.table) else { return Some(event) };
+        let index = topic.key().index;
+        if !table.is_settled() || table.is_ending() || !table.accepts(index) || table.backlog(index) >= INLINE_BACKLOG {
+            return Some(event);
+        }
+        let from = from.and_then(|id| self.seat_of(id)).unwrap_or(crate::local::slab::NONE);
+        table.push(topic.key(), from, event, topic.take_lost());
+        table.wake(INLINE_WAKES, |waker| wakers.push(waker));
+        let more = table.is_fanning();
+        let outs = if table.outs().is_empty() { None } else { Some(self.finish_locked(&mut table)) };
+        drop(table);
+        for waker in wakers {
+            self.guarded(|| waker.wake());
+        }
+        if let Some(outs) = outs {
+            self.finish_unlocked(outs);
+        }
+        if more {
+            self.port.wake();
+        }
+        None
+    }
+
+    fn seat_of(&self, id: SubscriberId) -> Option<u32> {
+        self.shared.seats.get(&id).filter(|home| home.shard == self.id).map(|home| home.seat.index)
+    }
+
+    // ---- the registry's turn -------------------------------------------------------------------------------------------
+
+    /// Moves queued events into their rings and wakes up to `slice` subscribers.
+    pub(crate) fn turn(&self, slice: usize, wakers: &mut Vec<Waker>, waker: &Waker) -> Turn {
+        let mut visits = 0;
+        let mut applied = 0;
+        loop {
+            let more = self.with(|table| {
+                if table.pending.is_empty() {
+                    self.port.drain(&mut table.pending);
+                }
+                let mut left = WAKES_PER_LOCK.min(slice - visits);
+                loop {
+                    applied += table.apply(TURN_ITEMS - applied, |id| self.seat_of(id));
+                    let woken = table.wake(left, |waker| wakers.push(waker));
+                    (left, visits) = (left - woken, visits + woken);
+                    let more = table.is_fanning() || !table.is_settled();
+                    if !more || left == 0 || applied == TURN_ITEMS {
+                        return more;
+                    }
+                }
+            });
+            for waker in wakers.drain(..) {
+                self.guarded(|| waker.wake());
+            }
+            if !more {
+                break;
+            }
+            if visits == slice || applied == TURN_ITEMS {
+                return Turn::Again;
+            }
+        }
+        if self.port.is_closed() && self.port.is_empty() {
+            return self.wind_up();
+        }
+        if self.port.sleep(waker) { Turn::Sleep } else { Turn::Again }
+    }
+
+    /// The port is closed and empty: every seat ends when it has read what it has.
+    fn wind_up(&self) -> Turn {
+        let seats = self.with(|table| {
+            table.end();
+            table.seats_end()
+        });
+        let mut wakers = Vec::new();
+        for from in (0..seats).step_by(WAKES_PER_LOCK) {
+            self.with(|table| table.wake_seats(from, seats.min(from + WAKES_PER_LOCK as u32), &mut wakers));
+            for waker in wakers.drain(..) {
+                self.guarded(|| waker.wake());
+            }
+        }
+        Turn::Ended
+    }
+
+    /// The registry ended: its arbiter stopped, or all is delivered. What is still queued is counted as discarded.
+    pub(crate) fn retire(&self) {
+        self.port.close();
+        let queued = self.with(|table| {
+            let mut queued = std::mem::take(&mut table.pending);
+            let mut rest = VecDeque::new();
+            self.port.drain(&mut rest);
+            queued.append(&mut rest);
+            let events = queued.iter().filter(|item| matches!(item, Item::Event { .. })).count();
+            table.counts.discarded += events as u64;
+            queued
+        });
+        // Payloads are dropped without the lock.
+        drop(queued);
+        self.wind_up();
+        self.with(|table| {
+            self.retired.store(true, Ordering::Release);
+            self.forget(table);
+        });
+        self.shared.tell_drained();
+    }
+
+    // ---- a subscriber's turn -------------------------------------------------------------------------------------------
+
+    pub(crate) fn take(&self, seat: Key, budget: usize, waker: &Waker, batch: &mut Vec<Taken>) -> Took {
+        self.with(|table| table.take(seat, budget, waker, batch))
+    }
+
+    /// The handlers of a seat with index 1 and up.
+    pub(crate) fn handlers<D: Copy + 'static>(&self, seat: Key) -> Vec<D> {
+        self.with(|table| table.seat(seat).map(Seat::handlers).unwrap_or_default())
+    }
+
+    pub(crate) fn settle(&self, seat: Key, batch: &[Taken], handled: usize, waker: &Waker) -> Took {
+        self.with(|table| table.settle(seat, batch, handled, waker))
+    }
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.delivered += other.delivered;
+        self.missed += other.missed;
+        self.discarded += other.discarded;
+        self.events += other.events;
+    }
+}
+
+/// Subscribers that a broadcast may wake itself, on its own arbiter: saves small topics the way through the registry.
+const INLINE_WAKES: usize = 16;
+/// Events that may wait in a ring before a broadcast on the same arbiter goes through the port, which paces a burst.
+const INLINE_BACKLOG: usize = 64;
+/// Items that one turn applies: a quarter of the default capacity, so that a burst waits in the port, not in the rings, where it
+/// would overflow subscribers that had no turn yet.
+const TURN_ITEMS: usize = 256;
+/// Members visited per locking of the table: some 20 µs.
+const WAKES_PER_LOCK: usize = 256;

@@ -1,0 +1,620 @@
+//! PubSub: the handle, and every verb on it. Parses what comes in, then hands typed values down.
+
+use std::any::TypeId;
+use std::any::type_name;
+use std::cell::RefCell;
+use std::future::Future;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Weak;
+use std::task::Context;
+use std::task::Poll;
+
+use actix::Actor;
+use actix::Addr;
+use actix::Arbiter;
+use actix::Handler;
+use actix::dev::ToEnvelope;
+
+use crate::event::Body;
+use crate::event::Event;
+use crate::event::Head;
+use crate::event::Payload;
+use crate::ids::NodeId;
+use crate::ids::SubscriberId;
+use crate::local::background::Background;
+use crate::local::context::SubscriberContext;
+use crate::local::courier;
+use crate::local::error::BroadcastError;
+use crate::local::error::BuildError;
+use crate::local::error::SubscribeError;
+use crate::local::interest::TopicPorts;
+use crate::local::options::SubscribeOptions;
+use crate::local::port::Pushed;
+use crate::local::pump;
+use crate::local::registry::Registry;
+use crate::local::shard::Shard;
+use crate::local::shard::Shared;
+use crate::local::slab::Key;
+use crate::local::stats::Stats;
+use crate::local::stream::EventStream;
+use crate::local::subscription::Subscription;
+use crate::sync::Arc;
+use crate::topic::ToTopic;
+use crate::topic::Topic;
+
+/// Topics for actix actors: subscribe an actor, broadcast from anywhere.
+///
+/// A clone is a handle to the same pub/sub; `Send + Sync`. Any number of independent ones may exist in a process. When the last handle is
+/// dropped it shuts down as by [`shutdown`](Self::shutdown).
+#[derive(Clone)]
+pub struct PubSub {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+    background: Background,
+}
+
+/// What became of one broadcast. It may be ignored: no loss is silent, `Event::missed` tells the subscribers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// Arbiters that took the event for their subscribers. 0: nobody is subscribed.
+    pub ports: usize,
+    /// Arbiters whose port was full: their subscribers do not get it, and will see it in `missed()`.
+    pub full: usize,
+}
+
+/// Settings of a [`PubSub`]; see [`PubSub::builder`].
+#[derive(Debug, Clone)]
+pub struct Builder {
+    port_events: usize,
+}
+
+impl Builder {
+    /// Events that may wait in one arbiter's port, unless told otherwise: what a burst may be before it has to wait or lose.
+    pub const PORT_CAPACITY_DEFAULT: usize = 16_384;
+    /// The largest port that is accepted: its queue takes about 50 MB.
+    pub const PORT_CAPACITY_MAX: usize = 1_048_576;
+
+    /// How many events may wait in one arbiter's port, 1 to [`PORT_CAPACITY_MAX`](Self::PORT_CAPACITY_MAX), checked by `build`.
+    pub fn port_capacity(mut self, events: usize) -> Self {
+        self.port_events = events;
+        self
+    }
+
+    /// Checks the settings and makes the pub/sub. Starts nothing yet.
+    pub fn build(self) -> Result<PubSub, BuildError> {
+        if self.port_events == 0 || self.port_events > Self::PORT_CAPACITY_MAX {
+            return Err(BuildError::PortCapacity { capacity: self.port_events, max: Self::PORT_CAPACITY_MAX });
+        }
+        Ok(PubSub::with_port(self.port_events))
+    }
+}
+
+impl Default for PubSub {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PubSub {
+    /// A pub/sub with the default settings. Starts nothing yet: an arbiter's registry starts at the first subscription there.
+    pub fn new() -> Self {
+        Self::with_port(Builder::PORT_CAPACITY_DEFAULT)
+    }
+
+    /// Settings first.
+    pub fn builder() -> Builder {
+        Builder { port_events: Builder::PORT_CAPACITY_DEFAULT }
+    }
+
+    fn with_port(port_events: usize) -> Self {
+        let shared = Arc::new(Shared::new(port_events));
+        Self { handle: Arc::new(Handle { shared, background: Background::default() }) }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    /// This node: what [`Event::node`] says of the events broadcast here.
+    pub fn node(&self) -> NodeId {
+        self.shared().node
+    }
+
+    // ---- subscribing -------------------------------------------------------------------------------------------------
+
+    /// Subscribes the actor of `ctx` to a topic, for messages of type `M`. Effective when it returns.
+    ///
+    /// Events are handed to `Handler<Event<M>>` directly inside the actor's context: its mailbox is not used. The subscription ends with
+    /// the actor, whatever ends it. Subscribing twice is the same as once; the first one's options stay.
+    ///
+    /// ```
+    /// use actix::prelude::*;
+    /// use actix_pubsub::{Event, PubSub};
+    ///
+    /// struct Session { pubsub: PubSub }
+    ///
+    /// impl Actor for Session {
+    ///     type Context = Context<Self>;
+    ///
+    ///     fn started(&mut self, ctx: &mut Self::Context) {
+    ///         self.pubsub.subscribe::<String, _>(ctx, "room:lobby").expect("a valid topic, on an arbiter");
+    ///     }
+    /// }
+    ///
+    /// impl Handler<Event<String>> for Session {
+    ///     type Result = ();
+    ///
+    ///     fn handle(&mut self, event: Event<String>, _: &mut Self::Context) {
+    ///         println!("{}: {}", event.topic(), *event);
+    /// #       System::current().stop();
+    ///     }
+    /// }
+    ///
+    /// let system = System::new();
+    /// let pubsub = PubSub::new();
+    /// system.block_on(async {
+    ///     let session = Session { pubsub: pubsub.clone() }.start();
+    ///     # session.send(Ready).await.unwrap();
+    ///     pubsub.local_broadcast("room:lobby", String::from("hello")).unwrap();
+    /// });
+    /// # struct Ready;
+    /// # impl Message for Ready { type Result = (); }
+    /// # impl Handler<Ready> for Session { type Result = (); fn handle(&mut self, _: Ready, _: &mut Self::Context) {} }
+    /// # system.run().unwrap();
+    /// ```
+    ///
+    /// An actor without the handler does not compile:
+    /// ```compile_fail,E0277
+    /// use actix::prelude::*;
+    /// use actix_pubsub::PubSub;
+    ///
+    /// struct Deaf { pubsub: PubSub }
+    /// impl Actor for Deaf {
+    ///     type Context = Context<Self>;
+    ///     fn started(&mut self, ctx: &mut Self::Context) {
+    ///         let _ = self.pubsub.subscribe::<String, _>(ctx, "room:lobby");
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`SubscribeError::Topic`], [`SubscribeError::NoArbiter`], [`SubscribeError::Closed`]; nothing was changed.
+    pub fn subscribe<M, C>(&self, ctx: &mut C, topic: impl ToTopic) -> Result<Subscription, SubscribeError>
+    where
+        M: Send + Sync + 'static,
+        C: SubscriberContext + ToEnvelope<C::Actor, Event<M>>,
+        C::Actor: Handler<Event<M>>,
+    {
+        self.subscribe_with::<M, C>(ctx, topic, &SubscribeOptions::new())
+    }
+
+    /// As [`subscribe`](Self::subscribe), with options.
+    ///
+    /// # Errors
+    /// Those of `subscribe`, and [`SubscribeError::Capacity`].
+    pub fn subscribe_with<M, C>(
+        &self,
+        ctx: &mut C,
+        topic: impl ToTopic,
+        options: &SubscribeOptions,
+    ) -> Result<Subscription, SubscribeError>
+    where
+        M: Send + Sync + 'static,
+        C: SubscriberContext + ToEnvelope<C::Actor, Event<M>>,
+        C::Actor: Handler<Event<M>>,
+    {
+        let topic = topic.to_topic()?;
+        let addr = ctx.address();
+        let who = SubscriberId::of(&addr);
+        let local = self.ready(options).and_then(|()| self.local_shard())?;
+        loop {
+            // All of an actor's subscriptions are on its one seat, wherever its first one put it.
+            let (shard, seat) = match self.shared().seat_in(&local, who) {
+                Some(seat) => (Arc::clone(&local), seat),
+                None => match local.sit(who, type_name::<C::Actor>) {
+                    Ok(seat) => {
+                        let first = pump::deliver::<C::Actor, M> as pump::Deliver<C::Actor>;
+                        ctx.spawn(pump::Pump::new(Arc::clone(&local), seat, first, addr.downgrade()));
+                        (Arc::clone(&local), seat)
+                    }
+                    Err(elsewhere) => elsewhere,
+                },
+            };
+            if let Some(member) = join_actor::<M, C::Actor>(&shard, seat, &topic, options) {
+                return Ok(Subscription::new(shard, member, topic.into_owned(), who));
+            }
+            // The seat ended between the two steps; it is forgotten by now.
+        }
+    }
+
+    /// Subscribes an actor whose context the caller does not hold: from any thread, for any actor, one in a `SyncArbiter` included. Effective when it returns.
+    ///
+    /// If the actor has subscribed by its own context before, this is the same as if it did so again. Otherwise events go through its
+    /// mailbox, sent by the background registry as fast as the mailbox takes them; what does not fit waits under the subscription's own
+    /// capacity. `delivered` then means handed to the mailbox, and the actor's death is noticed at the next event or within
+    /// a quarter of a second.
+    ///
+    /// # Errors
+    /// [`SubscribeError::Topic`], [`SubscribeError::Closed`], [`SubscribeError::Background`]; nothing was changed.
+    pub fn subscribe_addr<M, A>(&self, addr: &Addr<A>, topic: impl ToTopic) -> Result<Subscription, SubscribeError>
+    where
+        M: Send + Sync + 'static,
+        A: Actor + Handler<Event<M>>,
+        A::Context: ToEnvelope<A, Event<M>>,
+    {
+        self.subscribe_addr_with::<M, A>(addr, topic, &SubscribeOptions::new())
+    }
+
+    /// As [`subscribe_addr`](Self::subscribe_addr), with options.
+    ///
+    /// # Errors
+    /// Those of `subscribe_addr`, and [`SubscribeError::Capacity`].
+    pub fn subscribe_addr_with<M, A>(
+        &self,
+        addr: &Addr<A>,
+        topic: impl ToTopic,
+        options: &SubscribeOptions,
+    ) -> Result<Subscription, SubscribeError>
+    where
+        M: Send + Sync + 'static,
+        A: Actor + Handler<Event<M>>,
+        A::Context: ToEnvelope<A, Event<M>>,
+    {
+        let topic = topic.to_topic()?;
+        let who = SubscriberId::of(addr);
+        self.ready(options)?;
+        loop {
+            let (shard, seat, fresh) = match self.shared().home(who) {
+                Some((shard, seat)) => (shard, seat, None),
+                None => {
+                    let (background, system) = self.handle.background.get(self.shared())?;
+                    match background.sit(who, type_name::<A>) {
+                        Ok(seat) => (background, seat, Some(system)),
+                        Err((shard, seat)) => (shard, seat, None),
+                    }
+                }
+            };
+            let member = join_actor::<M, A>(&shard, seat, &topic, options);
+            if let Some(system) = fresh {
+                // After it has something to wait for: a courier ends with its last subscription.
+                let first = courier::send::<A, M> as courier::Send<A>;
+                courier::Courier::launch(&shard, system.arbiter(), seat, first, addr);
+            }
+            if let Some(member) = member {
+                return Ok(Subscription::new(shard, member, topic.into_owned(), who));
+            }
+        }
+    }
+
+    /// Subscribes code that is no actor: an HTTP handler, a task, a test. Effective when it returns; ends when the stream is dropped.
+    ///
+    /// ```
+    /// use actix_pubsub::PubSub;
+    /// use futures::StreamExt;
+    ///
+    /// # actix::System::new().block_on(async {
+    /// let pubsub = PubSub::new();
+    /// let mut prices = pubsub.stream::<u32>("price:gold")?;
+    /// pubsub.local_broadcast("price:gold", 1_970_u32).unwrap();
+    /// assert_eq!(*prices.next().await.unwrap(), 1_970);
+    /// # Ok::<(), actix_pubsub::SubscribeError>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// [`SubscribeError::Topic`], [`SubscribeError::Closed`], [`SubscribeError::Background`]; nothing was changed.
+    pub fn stream<M: Send + Sync + 'static>(&self, topic: impl ToTopic) -> Result<EventStream<M>, SubscribeError> {
+        self.stream_with(topic, &SubscribeOptions::new())
+    }
+
+    /// As [`stream`](Self::stream), with options.
+    ///
+    /// # Errors
+    /// Those of `stream`, and [`SubscribeError::Capacity`].
+    pub fn stream_with<M: Send + Sync + 'static>(
+        &self,
+        topic: impl ToTopic,
+        options: &SubscribeOptions,
+    ) -> Result<EventStream<M>, SubscribeError> {
+        let topic = topic.to_topic()?;
+        self.ready(options)?;
+        let shard = match self.local_shard() {
+            Err(SubscribeError::NoArbiter) => self.handle.background.get(self.shared())?.0,
+            here => here?,
+        };
+        let who = SubscriberId::unique();
+        let Ok(seat) = shard.sit(who, type_name::<EventStream<M>>) else { return Err(SubscribeError::Closed) };
+        let message = (TypeId::of::<M>(), type_name::<M>());
+        let Some(member) = shard.subscribe(seat, &topic, message, options, |_| 0) else { return Err(SubscribeError::Closed) };
+        let subscription = Subscription::new(Arc::clone(&shard), member, topic.into_owned(), who);
+        Ok(EventStream::new(shard, seat, subscription))
+    }
+
+    /// Ends the subscription of `who` (an `&Addr`, a `&Subscription`, a [`SubscriberId`]) to a topic, for messages of type `M`.
+    /// `false`: there was none, or the name is no topic.
+    pub fn unsubscribe<M: 'static>(&self, who: impl Into<SubscriberId>, topic: impl ToTopic) -> bool {
+        let (Ok(topic), Some((shard, seat))) = (topic.to_topic(), self.shared().home(who.into())) else { return false };
+        shard.find(seat, &topic, TypeId::of::<M>()).is_some_and(|member| shard.unsubscribe(member))
+    }
+
+    /// Ends all subscriptions of `who`. Returns how many there were.
+    pub fn unsubscribe_all(&self, who: impl Into<SubscriberId>) -> usize {
+        self.shared().home(who.into()).map_or(0, |(shard, seat)| shard.unsubscribe_all(seat))
+    }
+
+    fn ready(&self, options: &SubscribeOptions) -> Result<(), SubscribeError> {
+        if options.capacity == 0 || options.capacity > SubscribeOptions::CAPACITY_MAX {
+            return Err(SubscribeError::Capacity { capacity: options.capacity, max: SubscribeOptions::CAPACITY_MAX });
+        }
+        if self.shared().is_closed() { Err(SubscribeError::Closed) } else { Ok(()) }
+    }
+
+    /// The calling thread's shard; made, with its registry, at the first call on an arbiter.
+    fn local_shard(&self) -> Result<Arc<Shard>, SubscribeError> {
+        LOCAL.with_borrow_mut(|known| {
+            let me = Arc::as_ptr(self.shared());
+            if let Some(at) = known.iter().position(|(shared, _)| std::ptr::eq(*shared, me)) {
+                match known[at].1.upgrade() {
+                    Some(shard) if Arc::ptr_eq(&shard.shared, self.shared()) && !shard.is_retired() => return Ok(shard),
+                    // Another pub/sub that stood at the same address, or an arbiter that ran on this thread before.
+                    _ => known.swap_remove(at),
+                };
+            }
+            let arbiter = Arbiter::try_current().filter(actix_rt::ArbiterHandle::alive).ok_or(SubscribeError::NoArbiter)?;
+            let shard = self.shared().add_shard(false).ok_or(SubscribeError::Closed)?;
+            if !Registry::launch(Arc::clone(&shard), &arbiter, None) {
+                return Err(SubscribeError::NoArbiter);
+            }
+            known.retain(|(_, shard)| shard.strong_count() > 0);
+            known.push((me, Arc::downgrade(&shard)));
+            Ok(shard)
+        })
+    }
+
+    // ---- broadcasting ------------------------------------------------------------------------------------------------
+
+    /// Sends a message to every subscriber of a topic, on every node.
+    ///
+    /// Never waits. Ok does not mean that a handler ran: the event is queued for each subscriber, and one that is too slow
+    /// loses it as its [`Overflow`](crate::Overflow) says. No subscriber is no error.
+    ///
+    /// # Cost
+    /// That of the arbiters with a subscriber, not of the subscribers.
+    ///
+    /// # Errors
+    /// [`BroadcastError::Topic`], [`BroadcastError::Closed`]; nothing was sent and the message is given back.
+    pub fn broadcast<M: Payload>(&self, topic: impl ToTopic, message: M) -> Result<Receipt, BroadcastError<M>> {
+        self.send(&topic, None, message)
+    }
+
+    /// As [`broadcast`](Self::broadcast), to all but `from` (an `&Addr`, a `&Subscription`, a [`SubscriberId`]).
+    pub fn broadcast_from<M: Payload>(
+        &self,
+        from: impl Into<SubscriberId>,
+        topic: impl ToTopic,
+        message: M,
+    ) -> Result<Receipt, BroadcastError<M>> {
+        self.send(&topic, Some(from.into()), message)
+    }
+
+    /// As [`broadcast`](Self::broadcast), to the subscribers on this node only: the message needs no serialized form.
+    pub fn local_broadcast<M: Send + Sync + 'static>(
+        &self,
+        topic: impl ToTopic,
+        message: M,
+    ) -> Result<Receipt, BroadcastError<M>> {
+        self.send(&topic, None, message)
+    }
+
+    /// As [`local_broadcast`](Self::local_broadcast), to all but `from`.
+    pub fn local_broadcast_from<M: Send + Sync + 'static>(
+        &self,
+        from: impl Into<SubscriberId>,
+        topic: impl ToTopic,
+        message: M,
+    ) -> Result<Receipt, BroadcastError<M>> {
+        self.send(&topic, Some(from.into()), message)
+    }
+
+    /// As [`broadcast`](Self::broadcast), but waits where a port is full: a publisher that only uses this one loses nothing at a port.
+    /// A subscriber that is too slow still overflows; who must lose nothing needs acknowledgements.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the arbiters that had room have got the event and the others have not.
+    pub async fn broadcast_async<M: Payload>(&self, topic: impl ToTopic, message: M) -> Result<Receipt, BroadcastError<M>> {
+        self.send_async(topic, message).await
+    }
+
+    /// As [`broadcast_async`](Self::broadcast_async), to the subscribers on this node only.
+    pub async fn local_broadcast_async<M: Send + Sync + 'static>(
+        &self,
+        topic: impl ToTopic,
+        message: M,
+    ) -> Result<Receipt, BroadcastError<M>> {
+        self.send_async(topic, message).await
+    }
+
+    /// Sends one message to several topics; its payload, and what is encoded from it, is shared by all. A subscriber of two of them
+    /// receives it twice, with two topics.
+    ///
+    /// # Errors
+    /// As `broadcast`; one bad name among the topics, and nothing is sent.
+    pub fn broadcast_many<M, T>(&self, topics: impl IntoIterator<Item = T>, message: M) -> Result<Receipt, BroadcastError<M>>
+    where
+        M: Payload,
+        T: ToTopic,
+    {
+        if self.shared().is_closed() {
+            return Err(BroadcastError::Closed { message });
+        }
+        let parsed: Result<Vec<Topic>, _> =
+            topics.into_iter().map(|topic| topic.to_topic().map(std::borrow::Cow::into_owned)).collect();
+        let topics = match parsed {
+            Ok(topics) => topics,
+            Err(source) => return Err(BroadcastError::Topic { source, message }),
+        };
+        let (body, mut receipt) = (Arc::new(Body::new(message)), Receipt::default());
+        for topic in &topics {
+            for port in self.shared().interest.ports(topic, TypeId::of::<M>()).iter().flat_map(|ports| ports.iter()) {
+                let event = Head::shared(port.topic().clone(), self.node(), &body);
+                receipt.add(port.shard().publish(port, None, event));
+            }
+        }
+        Ok(receipt)
+    }
+
+    fn send<M: Send + Sync + 'static>(
+        &self,
+        topic: &impl ToTopic,
+        from: Option<SubscriberId>,
+        message: M,
+    ) -> Result<Receipt, BroadcastError<M>> {
+        let (ports, message) = self.address(topic, message)?;
+        let mut receipt = Receipt::default();
+        match ports.as_deref().unwrap_or_default() {
+            [] => {}
+            [port] => {
+                let event = Head::sole(port.topic().clone(), self.node(), message);
+                receipt.add(port.shard().publish(port, from, event));
+            }
+            ports => {
+                let body = Arc::new(Body::new(message));
+                for port in ports {
+                    let event = Head::shared(port.topic().clone(), self.node(), &body);
+                    receipt.add(port.shard().publish(port, from, event));
+                }
+            }
+        }
+        Ok(receipt)
+    }
+
+    async fn send_async<M: Send + Sync + 'static>(&self, topic: impl ToTopic, message: M) -> Result<Receipt, BroadcastError<M>> {
+        let (ports, message) = self.address(&topic, message)?;
+        let (body, mut receipt) = (Arc::new(Body::new(message)), Receipt::default());
+        for port in ports.as_deref().unwrap_or_default() {
+            let event = Head::shared(port.topic().clone(), self.node(), &body);
+            receipt.add(poll_fn(|cx| port.shard().poll_publish(cx, port, None, &event)).await);
+        }
+        Ok(receipt)
+    }
+
+    /// Where a message goes.
+    fn address<M: 'static>(&self, topic: &impl ToTopic, message: M) -> Result<(Option<TopicPorts>, M), BroadcastError<M>> {
+        if self.shared().is_closed() {
+            return Err(BroadcastError::Closed { message });
+        }
+        match topic.to_topic() {
+            Ok(topic) => Ok((self.shared().interest.ports(&topic, TypeId::of::<M>()), message)),
+            Err(source) => Err(BroadcastError::Topic { source, message }),
+        }
+    }
+
+    // ---- looking in --------------------------------------------------------------------------------------------------
+
+    /// Subscriptions to a topic on this node, over all message types. Exact: a dead subscriber is not among them.
+    pub fn subscribers(&self, topic: impl ToTopic) -> usize {
+        topic.to_topic().map_or(0, |topic| self.shared().interest.subscribers(&topic))
+    }
+
+    /// The topics that have a subscriber on this node, sorted by name.
+    pub fn topics(&self) -> Vec<Topic> {
+        let mut topics = self.shared().interest.topics();
+        topics.sort_unstable();
+        topics
+    }
+
+    /// A snapshot of everything: topics, subscriptions with their depth and losses, arbiters with their ports.
+    ///
+    /// # Cost
+    /// A walk over all subscriptions, in slices that no delivery waits for longer than some 50 µs.
+    pub fn stats(&self) -> Stats {
+        Stats::read(self.shared())
+    }
+
+    // ---- the end -----------------------------------------------------------------------------------------------------
+
+    /// Ends this pub/sub: from now on `subscribe` and `broadcast` answer `Closed`. What was queued before is still delivered, each
+    /// subscription ends when it has handled what it has, and [`SubscribeOptions::on_close`] is told.
+    ///
+    /// The future resolves when the last subscription has ended. It need not be awaited, and an actor that never finishes its
+    /// handler keeps it from resolving: put a time limit on it.
+    pub fn shutdown(&self) -> Shutdown {
+        self.shared().close();
+        Shutdown { shared: Arc::clone(self.shared()) }
+    }
+}
+
+fn join_actor<M, A>(shard: &Arc<Shard>, seat: Key, topic: &Topic, options: &SubscribeOptions) -> Option<Key>
+where
+    M: Send + Sync + 'static,
+    A: Actor + Handler<Event<M>>,
+    A::Context: ToEnvelope<A, Event<M>>,
+{
+    shard.subscribe(seat, topic, (TypeId::of::<M>(), type_name::<M>()), options, |table| {
+        if shard.background {
+            // It may have let its actor go, and has to hold it again.
+            table.nudge(seat.index);
+        }
+        let Some(seat) = table.seat_mut(seat) else { return 0 };
+        if shard.background {
+            seat.handler(courier::send::<A, M> as courier::Send<A>, |send| *send as usize)
+        } else {
+            seat.handler(pump::deliver::<A, M> as pump::Deliver<A>, |deliver| *deliver as usize)
+        }
+    })
+}
+
+impl Receipt {
+    fn add(&mut self, pushed: Pushed) {
+        match pushed {
+            Pushed::Queued => self.ports += 1,
+            Pushed::Full => self.full += 1,
+            // Its arbiter is stopping: its subscribers are as good as gone.
+            Pushed::Closed => {}
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl std::fmt::Debug for PubSub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PubSub")
+            .field("node", &self.node())
+            .field("topics", &self.shared().interest.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Resolves when a pub/sub that was shut down has ended its last subscription; see [`PubSub::shutdown`].
+#[must_use = "the pub/sub is shut down either way; await this to know when it has drained"]
+pub struct Shutdown {
+    shared: Arc<Shared>,
+}
+
+impl Future for Shutdown {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.shared.poll_drained(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl std::fmt::Debug for Shutdown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shutdown").finish_non_exhaustive()
+    }
+}
+
+thread_local! {
+    /// The shards of this thread, by the address of their `Shared`, which is only ever compared.
+    static LOCAL: RefCell<Vec<(*const Shared, Weak<Shard>)>> = const { RefCell::new(Vec::new()) };
+}
