@@ -86,7 +86,7 @@ impl<A: Actor> Courier<A> {
     pub(crate) fn launch(shard: &Arc<Shard>, arbiter: &ArbiterHandle, seat: Key, first: Send<A>, addr: &Addr<A>) {
         let alive = addr.downgrade();
         let alive = move || alive.upgrade().is_some();
-        shard.with(|table| table.monitor(seat, Box::new(alive)));
+        shard.with(|table| table.monitor(seat, Arc::new(alive)));
         let (shard, addr) = (Unseat { shard: Arc::clone(shard), seat }, addr.clone());
         arbiter.spawn_fn(move || {
             drop(actix_rt::spawn(Self::new(shard, first, addr)));

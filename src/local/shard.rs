@@ -359,14 +359,16 @@ impl Shard {
 
     /// Checks the subscribers that can only be seen from outside, `from..` some further seat; returns where to go on, or `None` at the end.
     pub(crate) fn sweep(&self, from: u32) -> Option<u32> {
-        let (dead, next) = self.with(|table| {
+        let (monitored, next) = self.with(|table| {
             let to = table.seats_end().min(from + WAKES_PER_LOCK as u32);
-            let dead: Vec<Key> = (from..to).filter_map(|index| table.dead_seat(index)).collect();
-            (dead, (to < table.seats_end()).then_some(to))
+            let monitored: Vec<_> = (from..to).filter_map(|index| table.monitored(index)).collect();
+            (monitored, (to < table.seats_end()).then_some(to))
         });
-        for seat in dead {
-            observe::subscriber_swept(self.id);
-            self.unseat(seat, None);
+        for (seat, alive) in monitored {
+            if !alive() {
+                observe::subscriber_swept(self.id);
+                self.unseat(seat, None);
+            }
         }
         next
     }
