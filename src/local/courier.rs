@@ -48,7 +48,9 @@ where
     let Ok(head) = event.downcast::<Head<M>>() else { return Sent::Queued };
     let event = Event::new(head, missed);
     let request = |event| {
-        let request = addr.send(event);
+        // By a sender of its own: actix queues the first message of each sender even where the mailbox is full, so that this one has its
+        // place before whatever is sent next.
+        let request = addr.clone().send(event);
         Box::pin(async move {
             // A refusal means that the actor is gone; the next poll sees that for itself.
             let _ = request.await;

@@ -30,7 +30,9 @@ fn a_bad_topic_is_refused_by_every_verb_and_the_message_comes_back() {
             let error = pubsub.stream::<Note>(name).unwrap_err();
             assert!(matches!(&error, SubscribeError::Topic(source) if *source == why));
             assert_eq!(error.source().unwrap().to_string(), why.to_string());
-            assert!(matches!(pubsub.subscribe_addr::<Note, _>(&probe, name), Err(SubscribeError::Topic(source)) if source == why));
+            assert!(
+                matches!(pubsub.subscribe_addr::<Note, _>(&probe, name), Err(SubscribeError::Topic(source)) if source == why)
+            );
             let error = pubsub.broadcast(name, Note(5)).unwrap_err();
             assert!(matches!(&error, BroadcastError::Topic { source, .. } if *source == why));
             assert_eq!(error.into_message(), Note(5));

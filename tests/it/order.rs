@@ -39,7 +39,8 @@ impl Listener {
         if n != last + 1 || missed != 0 {
             self.failed.get_or_insert_with(|| format!("publisher {publisher}: {n} after {last}, missed {missed}"));
         }
-        self.digest = self.digest.rotate_left(7) ^ (u64::from(publisher) << 32 | u64::from(n)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.digest =
+            self.digest.rotate_left(7) ^ (u64::from(publisher) << 32 | u64::from(n)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         self.got += 1;
         if self.got == self.expected {
             self.results.lock().unwrap().push((self.arbiter, self.digest, self.failed.take()));

@@ -17,6 +17,7 @@ mod inflow;
 mod outflow;
 mod parts;
 
+use std::any::TypeId;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::VecDeque;
@@ -145,8 +146,26 @@ impl Table {
         self.seats.get_key(key)
     }
 
-    pub(crate) fn seat_mut(&mut self, key: Key) -> Option<&mut Seat> {
-        self.seats.get_key_mut(key)
+    /// The key of the seat at `index`, if it is that of `id`.
+    pub(crate) fn seat_of(&self, index: u32, id: SubscriberId) -> Option<Key> {
+        self.seats.get(index).filter(|seat| seat.id == id)?;
+        self.seats.key(index)
+    }
+
+    /// The index of a seat's handler for a message type. `D` is one type per seat: how its poller calls a handler.
+    pub(crate) fn handler<D>(&mut self, seat: Key, message: TypeId, handler: D, address: impl Fn(&D) -> usize) -> u16
+    where
+        D: Copy + Send + 'static,
+    {
+        let Some(place) = self.seats.get_key_mut(seat) else { return 0 };
+        if std::mem::take(&mut place.fresh) {
+            return 0;
+        }
+        let like = place.subscriptions.some().into_iter().find_map(|member| {
+            let member = self.members.get(member)?;
+            (self.topics.get(member.topic)?.shared.message().0 == message).then_some(member.handler)
+        });
+        like.unwrap_or_else(|| place.further_handler(handler, address))
     }
 
     pub(crate) fn seat_at(&self, index: u32) -> Option<&Seat> {

@@ -35,8 +35,8 @@ pub(crate) struct Seat {
     /// Members with `keep_alive`.
     pub(super) keepers: u32,
     pub(crate) actor: fn() -> &'static str,
-    /// The address of the handler with index 0, which whoever polls the seat knows by itself.
-    pub(super) first: usize,
+    /// Nobody has subscribed it yet: the handler with index 0, which whoever polls the seat brings along, is that of its first subscription.
+    pub(super) fresh: bool,
     pub(super) extra: Option<Box<SeatExtra>>,
 }
 
@@ -194,6 +194,15 @@ impl Subscriptions {
         matches!(self, Self::None)
     }
 
+    /// Some of the members, to look for one like them.
+    pub(super) fn some(&self) -> smallvec::SmallVec<[u32; 8]> {
+        match self {
+            Self::None => smallvec::SmallVec::new(),
+            Self::One { member, .. } => smallvec::smallvec![*member],
+            Self::Many(map) => map.values().copied().take(8).collect(),
+        }
+    }
+
     pub(super) fn members(&self) -> Vec<u32> {
         match self {
             Self::None => Vec::new(),
@@ -205,17 +214,20 @@ impl Subscriptions {
 
 impl Seat {
     pub(super) fn new(id: SubscriberId, actor: fn() -> &'static str) -> Self {
-        Self { id, waker: None, ready: Ready::None, subscriptions: Subscriptions::None, keepers: 0, actor, first: 0, extra: None }
+        Self {
+            id,
+            waker: None,
+            ready: Ready::None,
+            subscriptions: Subscriptions::None,
+            keepers: 0,
+            actor,
+            fresh: true,
+            extra: None,
+        }
     }
 
-    /// The index of a handler function, which `address` identifies. `D` is one type per seat: how its poller calls a handler.
-    pub(crate) fn handler<D: Copy + Send + 'static>(&mut self, handler: D, address: impl Fn(&D) -> usize) -> u16 {
-        if self.first == 0 {
-            self.first = address(&handler);
-        }
-        if self.first == address(&handler) {
-            return 0;
-        }
+    /// The index of a handler beyond the first. `D` is one type per seat: how its poller calls a handler.
+    pub(super) fn further_handler<D: Copy + Send + 'static>(&mut self, handler: D, address: impl Fn(&D) -> usize) -> u16 {
         let more = self.extra.get_or_insert_default().handlers.get_or_insert_with(|| Box::new(Vec::<D>::new()));
         let Some(more) = more.downcast_mut::<Vec<D>>() else { return 0 };
         let at = more.iter().position(|known| address(known) == address(&handler)).unwrap_or_else(|| {
