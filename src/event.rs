@@ -93,7 +93,11 @@ impl<M> Clone for Event<M> {
 
 impl<M: fmt::Debug> fmt::Debug for Event<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Event").field("topic", self.topic()).field("missed", &self.missed).field("payload", &**self).finish()
+        f.debug_struct("Event")
+            .field("topic", self.topic())
+            .field("missed", &self.missed)
+            .field("payload", &**self)
+            .finish_non_exhaustive()
     }
 }
 
@@ -199,7 +203,7 @@ mod tests {
 
     fn event<M: Send + Sync + 'static>(body: &Arc<Body<M>>) -> Event<M> {
         let erased = Head::shared(Topic::parse("t").unwrap(), NodeId::random(), body);
-        Event::new(erased.downcast::<Head<M>>().ok().unwrap(), 0)
+        Event::new(erased.downcast::<Head<M>>().unwrap_or_else(|_| panic!("a head of this type")), 0)
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! PubSub: the handle, and every verb on it. Parses what comes in, then hands typed values down.
+//! The handle, `PubSub`, and every verb on it. Parses what comes in, then hands typed values down.
 
 use std::any::TypeId;
 use std::any::type_name;

@@ -70,7 +70,7 @@ fn message() -> (TypeId, &'static str) {
 
 fn value(taken: &Taken) -> u64 {
     let event = taken.event.as_ref().expect("it is not handed on yet");
-    *crate::event::Event::new(Erased::clone(event).downcast::<Head<u64>>().ok().expect("a u64"), 0)
+    *crate::event::Event::new(Erased::clone(event).downcast::<Head<u64>>().unwrap_or_else(|_| panic!("a u64")), 0)
 }
 
 fn publish(shard: &Arc<Shard>, on: u64, from: Option<SubscriberId>, id: u64, through_port: bool) -> Option<Pushed> {
@@ -119,7 +119,7 @@ struct Reference {
 impl Reference {
     fn new(shard: &Arc<Shard>) -> Self {
         let id = SubscriberId::unique();
-        let seat = shard.sit(id, name).ok().expect("a new seat");
+        let seat = shard.sit(id, name).unwrap_or_else(|_| panic!("a new seat"));
         Self { id, seat, subscriptions: BTreeMap::new() }
     }
 
@@ -289,7 +289,7 @@ fn order_and_missed_are_exact_however_turns_and_polls_interleave() {
         let shard = shard(4 + random.below(12) as usize);
         let sit = |shard: &Arc<Shard>| {
             let id = SubscriberId::unique();
-            Witness { id, seat: shard.sit(id, name).ok().expect("a new seat"), owed: BTreeMap::new(), last: 0 }
+            Witness { id, seat: shard.sit(id, name).unwrap_or_else(|_| panic!("a new seat")), owed: BTreeMap::new(), last: 0 }
         };
         let mut live: Vec<Witness> = (0..4).map(|_| sit(&shard)).collect();
         let mut next_id = 1;
@@ -374,7 +374,7 @@ fn every_seat_with_something_to_read_was_woken() {
         let flags: Vec<Arc<Flag>> = (0..6).map(|_| Arc::new(Flag(AtomicBool::new(true)))).collect();
         let seats: Vec<Key> = (0..6)
             .map(|n| {
-                let seat = shard.sit(SubscriberId::unique(), name).ok().expect("a new seat");
+                let seat = shard.sit(SubscriberId::unique(), name).unwrap_or_else(|_| panic!("a new seat"));
                 for on in 0..=n % TOPICS {
                     shard.subscribe(seat, &topic(on), message(), &SubscribeOptions::new(), |_| 0).expect("it is there");
                 }

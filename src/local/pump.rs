@@ -57,8 +57,6 @@ impl<A: Actor> Pump<A> {
 }
 
 /// The handler with this index; those beyond the first are read from the seat when first needed.
-// Boxed twice, because most actors have none and all of them have room for it.
-#[allow(clippy::box_collection)]
 fn handler<A: Actor>(index: u16, first: Deliver<A>, more: &mut Option<Box<Vec<Deliver<A>>>>, batch: &Batch<'_>) -> Deliver<A> {
     let Some(at) = usize::from(index).checked_sub(1) else { return first };
     let known = more.get_or_insert_default();

@@ -60,7 +60,7 @@ impl<M: Send + Sync + 'static> Stream for EventStream<M> {
         loop {
             let took = this.shard.take(this.seat, 1, cx.waker(), &mut this.taken);
             if let Some(taken) = this.taken.pop()
-                && let Some(Ok(head)) = taken.event.map(|event| event.downcast::<Head<M>>())
+                && let Some(Ok(head)) = taken.event.map(Arc::downcast::<Head<M>>)
             {
                 return Poll::Ready(Some(Event::new(head, taken.missed)));
             }

@@ -75,7 +75,7 @@ fn counts_are_exact_after_four_arbiters_of_subscribers_came_went_and_died_under_
         let stop = Arc::new(AtomicBool::new(false));
         let topics: Arc<Vec<Topic>> = Arc::new((0..5).map(|n| Topic::parse(&format!("t{n}")).unwrap()).collect());
         let publishers: Vec<_> = (0..4)
-            .map(|who| {
+            .map(|who: u32| {
                 let (pubsub, stop, topics) = (pubsub.clone(), Arc::clone(&stop), Arc::clone(&topics));
                 std::thread::spawn(move || {
                     let mut note = who;

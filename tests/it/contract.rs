@@ -175,7 +175,7 @@ fn an_event_knows_its_topic_its_node_and_shares_its_payload_between_arbiters() {
         let there = told.recv().unwrap();
         assert_eq!(reached(pubsub.broadcast("t", Note(3)).unwrap()), 2);
         let events: Vec<_> = futures::stream::select(here, there).take(2).collect().await;
-        assert!(events.iter().all(|event| event.node() == pubsub.node() && event.topic() == &"t" && event.missed() == 0));
+        assert!(events.iter().all(|event| event.node() == pubsub.node() && *event.topic() == "t" && event.missed() == 0));
         assert!(std::ptr::eq::<Note>(&*events[0], &*events[1]));
         arbiter.stop();
         arbiter.join().unwrap();

@@ -75,8 +75,8 @@ fn a_panic_with_events_waiting_counts_them_as_discarded() {
     system(async {
         quiet_panics();
         let pubsub = PubSub::new();
-        let (_victim, log) = Probe::start_with(|value, _| assert!(value != 13, "on purpose"));
-        subscribe(&pubsub, &_victim, "t").await;
+        let (victim, log) = Probe::start_with(|value, _| assert!(value != 13, "on purpose"));
+        subscribe(&pubsub, &victim, "t").await;
         for note in [1, 2, 13, 4, 5, 6] {
             pubsub.broadcast("t", Note(note)).unwrap();
         }

@@ -19,6 +19,9 @@ struct Tick<const TYPE: u8> {
     n: u32,
 }
 
+/// Arbiter, digest of the sequence, what was wrong.
+type Heard = (usize, u64, Option<String>);
+
 /// Checks order as it listens, and keeps a digest of the whole sequence.
 #[derive(Default)]
 struct Listener {
@@ -27,7 +30,7 @@ struct Listener {
     digest: u64,
     got: usize,
     failed: Option<String>,
-    results: Arc<Mutex<Vec<(usize, u64, Option<String>)>>>,
+    results: Arc<Mutex<Vec<Heard>>>,
     arbiter: usize,
     expected: usize,
     ready: Arc<AtomicUsize>,

@@ -72,7 +72,7 @@ fn a_shutdown_tells_who_asked_to_be_told_and_waits_for_a_stalled_subscriber_no_l
         let listener = Told(Some(tell)).start();
         let (open, gate) = oneshot::channel::<()>();
         let (probe, log) = Probe::start_new();
-        within(&probe, move |_, ctx| ctx.wait(fut::wrap_future(async move { drop(gate.await) }))).await;
+        within(&probe, move |_, ctx| ctx.wait(fut::wrap_future(async move { gate.await.unwrap_or(()) }))).await;
         let (quick, _) = Probe::start_new();
         let options = SubscribeOptions::new().on_close(listener.clone().recipient());
         subscribe_with(&pubsub, &quick, "t", options).await;
@@ -81,7 +81,7 @@ fn a_shutdown_tells_who_asked_to_be_told_and_waits_for_a_stalled_subscriber_no_l
         until("it is released", || true).await;
         let (open, gate) = oneshot::channel::<()>();
         subscribe(&pubsub, &probe, "t").await;
-        within(&probe, move |_, ctx| ctx.wait(fut::wrap_future(async move { drop(gate.await) }))).await;
+        within(&probe, move |_, ctx| ctx.wait(fut::wrap_future(async move { gate.await.unwrap_or(()) }))).await;
         pubsub.broadcast("t", Note(1)).unwrap();
         let mut shutdown = pubsub.shutdown();
         let closed = told.await.unwrap();

@@ -63,11 +63,13 @@ impl Log {
     }
 }
 
+type OnNote = Box<dyn FnMut(u64, &mut Context<Probe>)>;
+
 /// An actor that does what it is told and writes down what it gets.
 pub(crate) struct Probe {
     pub(crate) log: Log,
     /// Handled before its own writing down; may panic, stop or wait.
-    pub(crate) on_note: Box<dyn FnMut(u64, &mut Context<Probe>)>,
+    pub(crate) on_note: OnNote,
 }
 
 impl Probe {
@@ -112,7 +114,9 @@ impl Handler<Event<Word>> for Probe {
 }
 
 /// Runs a closure in an actor, and gives its answer: also a barrier, for what was sent to its mailbox before.
-pub(crate) struct Do<A: Actor, R>(pub(crate) Box<dyn FnOnce(&mut A, &mut A::Context) -> R + Send>);
+pub(crate) struct Do<A: Actor, R>(pub(crate) Work<A, R>);
+
+type Work<A, R> = Box<dyn FnOnce(&mut A, &mut <A as Actor>::Context) -> R + Send>;
 
 impl<A: Actor, R: 'static> Message for Do<A, R> {
     type Result = R;

@@ -181,9 +181,8 @@ impl Subscriptions {
     /// Returns whether none is left.
     pub(super) fn remove(&mut self, topic: u32) -> bool {
         match self {
-            Self::None => {}
             Self::One { topic: t, .. } if *t == topic => *self = Self::None,
-            Self::One { .. } => {}
+            Self::None | Self::One { .. } => {}
             Self::Many(map) => {
                 map.remove(&topic);
                 if map.is_empty() {

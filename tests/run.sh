@@ -1,0 +1,66 @@
+#!/bin/sh
+# Every check of this repository, on a machine that may have nothing but Rust: `sh tests/run.sh`
+# What it needs it installs, on Debian and its like; elsewhere it says what is missing.
+set -eu
+cd "$(dirname "$0")/.."
+
+step() { printf '\n==> %s\n' "$*"; }
+
+# ---- what it needs ----------------------------------------------------------------------------------------------------
+missing=""
+for program in chromium chromedriver; do
+    command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
+done
+command -v cc >/dev/null 2>&1 || missing="$missing cc"
+if [ -n "$missing" ]; then
+    step "installing what is missing:$missing"
+    as_root=""
+    [ "$(id -u)" = 0 ] || as_root="sudo"
+    if command -v apt-get >/dev/null 2>&1 && { [ -z "$as_root" ] || command -v sudo >/dev/null 2>&1; }; then
+        $as_root apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq chromium chromium-driver gcc libc6-dev >/dev/null
+    else
+        echo "Missing:$missing. Install them: a C compiler for the build, Chromium and its chromedriver for the browser test." >&2
+        exit 1
+    fi
+fi
+command -v cargo >/dev/null 2>&1 || {
+    echo "Missing: cargo. Install Rust by https://rustup.rs, with the components rustfmt and clippy." >&2
+    exit 1
+}
+for component in fmt clippy; do
+    cargo "$component" --version >/dev/null 2>&1 || {
+        echo "Missing: cargo $component. Install it: rustup component add rustfmt clippy" >&2
+        exit 1
+    }
+done
+for tool in nextest hack; do
+    cargo "$tool" --version >/dev/null 2>&1 || {
+        step "installing cargo-$tool"
+        cargo install --quiet --locked "cargo-$tool"
+    }
+done
+
+# ---- the checks -------------------------------------------------------------------------------------------------------
+step "format"
+cargo fmt --all --check
+
+step "clippy"
+cargo clippy --quiet --all-targets --all-features -- -D warnings
+
+step "each feature alone"
+cargo hack --quiet check --each-feature --no-dev-deps
+
+step "tests, the examples and the browser among them"
+cargo nextest run --all-features --no-fail-fast
+
+step "documentation tests"
+cargo test --quiet --doc --all-features
+
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --all-features
+
+step "benches, in their test mode"
+cargo test --quiet --benches --all-features -- --test
+
+step "all is well"
