@@ -19,6 +19,7 @@ const ARBITERS: usize = 4;
 const ACTORS: usize = 250;
 const TOPICS: usize = 8;
 
+/// What the actors themselves count.
 #[derive(Default)]
 struct Count {
     alive: AtomicUsize,
@@ -29,7 +30,9 @@ struct Count {
 struct Fragile {
     pubsub: PubSub,
     topics: Arc<[Topic]>,
-    count: Arc<Count>,
+    all: Arc<Count>,
+    /// Those that its nursery started and that have not died.
+    siblings: Arc<AtomicUsize>,
     number: usize,
 }
 
@@ -41,14 +44,14 @@ impl Actor for Fragile {
             let topic = &self.topics[(self.number + offset) % TOPICS];
             self.pubsub.subscribe::<u64, _>(ctx, topic).expect("a valid topic, on an arbiter");
         }
-        self.count.alive.fetch_add(1, Ordering::SeqCst);
     }
 }
 
 impl Drop for Fragile {
     fn drop(&mut self) {
-        self.count.alive.fetch_sub(1, Ordering::SeqCst);
-        self.count.deaths.fetch_add(1, Ordering::SeqCst);
+        self.siblings.fetch_sub(1, Ordering::SeqCst);
+        self.all.alive.fetch_sub(1, Ordering::SeqCst);
+        self.all.deaths.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -56,7 +59,7 @@ impl Handler<Event<u64>> for Fragile {
     type Result = ();
 
     fn handle(&mut self, event: Event<u64>, _: &mut Self::Context) {
-        self.count.handled.fetch_add(1, Ordering::Relaxed);
+        self.all.handled.fetch_add(1, Ordering::Relaxed);
         // Not all of a topic at once: the number decides who breaks on this one.
         let breaks = event.is_multiple_of(200) && (*event / 200 + self.number as u64).is_multiple_of(10);
         assert!(!breaks, "broken on purpose");
@@ -65,21 +68,18 @@ impl Handler<Event<u64>> for Fragile {
 
 /// Keeps the arbiter's population up.
 async fn nursery(pubsub: PubSub, topics: Arc<[Topic]>, all: Arc<Count>, stop: Arc<AtomicBool>) {
-    let own = Arc::new(Count::default());
+    let siblings = Arc::new(AtomicUsize::new(0));
     let mut number = 0;
     while !stop.load(Ordering::SeqCst) {
-        while own.alive.load(Ordering::SeqCst) < ACTORS && !stop.load(Ordering::SeqCst) {
-            let count = Arc::clone(&own);
-            Fragile { pubsub: pubsub.clone(), topics: Arc::clone(&topics), count, number }.start();
+        while siblings.load(Ordering::SeqCst) < ACTORS {
+            siblings.fetch_add(1, Ordering::SeqCst);
+            all.alive.fetch_add(1, Ordering::SeqCst);
+            let (pubsub, topics, all) = (pubsub.clone(), Arc::clone(&topics), Arc::clone(&all));
+            Fragile { pubsub, topics, all, siblings: Arc::clone(&siblings), number }.start();
             number += 1;
-            sleep(Duration::ZERO).await;
-        }
-        for (from, to) in [(&own.deaths, &all.deaths), (&own.handled, &all.handled)] {
-            to.fetch_add(from.swap(0, Ordering::SeqCst), Ordering::SeqCst);
         }
         sleep(Duration::from_millis(1)).await;
     }
-    all.alive.fetch_add(own.alive.load(Ordering::SeqCst), Ordering::SeqCst);
 }
 
 #[actix::main]
@@ -119,9 +119,16 @@ async fn main() {
     for publisher in publishers {
         publisher.join().expect("publishers do not panic");
     }
-    sleep(Duration::from_millis(100)).await;
-    let counted: usize = topics.iter().map(|topic| pubsub.subscribers(topic)).sum();
-    let alive = all.alive.load(Ordering::SeqCst);
+    // At rest: nothing is queued, and nobody is about to subscribe or to die.
+    let counted = || topics.iter().map(|topic| pubsub.subscribers(topic)).sum::<usize>();
+    let alive = || all.alive.load(Ordering::SeqCst);
+    for _ in 0..1_000 {
+        if counted() == 2 * alive() && pubsub.stats().arbiters.iter().all(|arbiter| arbiter.port_depth == 0) {
+            break;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    let (counted, alive) = (counted(), alive());
     println!("\n{alive} actors live, {counted} subscriptions are counted, two for each: {}", verdict(counted == 2 * alive));
     for arbiter in arbiters {
         arbiter.stop();

@@ -81,7 +81,9 @@ fn counts_are_exact_after_four_arbiters_of_subscribers_came_went_and_died_under_
                     let mut note = who;
                     while !stop.load(Ordering::SeqCst) {
                         // One in a hundred kills whoever hears it.
-                        pubsub.broadcast(&topics[note as usize % 5], Note(if note % 100 == 0 { 13 } else { 1 })).unwrap();
+                        pubsub
+                            .broadcast(&topics[note as usize % 5], Note(if note.is_multiple_of(100) { 13 } else { 1 }))
+                            .unwrap();
                         note += 7;
                         std::thread::yield_now();
                     }
