@@ -16,6 +16,8 @@ pub(crate) struct Args {
     pub(crate) n: Vec<usize>,
     /// Placements: `1t`, `2t`, `spread`.
     pub(crate) placement: Vec<String>,
+    /// Measures: `single`, `burst`.
+    pub(crate) measure: Vec<String>,
     /// Rounds instead of those that fit the number of subscribers.
     pub(crate) rounds: Option<usize>,
 }
@@ -34,6 +36,7 @@ impl Args {
                 "--markdown" => args.markdown = true,
                 "--only" => args.only = list(),
                 "--placement" => args.placement = list(),
+                "--measure" => args.measure = list(),
                 "--n" => args.n = list().iter().map(|n| number(n)).collect(),
                 "--rounds" => args.rounds = list().first().map(|rounds| number(rounds)),
                 _ => usage(&format!("unknown argument {word:?}")),
@@ -47,6 +50,10 @@ impl Args {
         self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
     }
 
+    pub(crate) fn wants_measure(&self, name: &str) -> bool {
+        self.measure.is_empty() || self.measure.iter().any(|known| known == name)
+    }
+
     pub(crate) fn wants_placement(&self, name: &str) -> bool {
         self.placement.is_empty() || self.placement.iter().any(|known| known == name)
     }
@@ -58,6 +65,9 @@ fn number(text: &str) -> usize {
 }
 
 fn usage(why: &str) -> ! {
-    eprintln!("{why}\nusage: [--test] [--markdown] [--only NAME,..] [--n 1,10k,..] [--placement 1t,2t,spread] [--rounds R]");
+    eprintln!("{why}");
+    eprintln!(
+        "usage: [--test] [--markdown] [--only NAME,..] [--n 1,10k,..] [--placement 1t,2t,spread] [--measure single,burst] [--rounds R]"
+    );
     process::exit(2);
 }

@@ -4,15 +4,14 @@
 //! events, for the time until publish returns and until the last handler has run, and bursts, for deliveries per second.
 //! Every delivery is checked: a peer that loses, doubles or reorders an event ends the bench.
 //!
-//! `--test` (tiny), `--markdown`, `--only NAME,..`, `--n 1,10k,..`, `--placement 1t,2t,spread`, `--rounds R`.
+//! `--test` (tiny), `--markdown`, `--only NAME,..`, `--n 1,10k,..`, `--placement 1t,2t,spread`,
+//! `--measure single,burst`, `--rounds R`.
 
 #![allow(clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "measured times and counts are far below 2^52")]
 
 #[path = "../common/mod.rs"]
 mod common;
-mod gate;
 mod goals;
-mod payload;
 mod peers;
 mod report;
 mod rig;
@@ -37,6 +36,10 @@ fn main() {
             continue;
         }
         for placement in Placement::ALL.into_iter().filter(|placement| args.wants_placement(placement.name())) {
+            // With one subscriber there is nothing to spread.
+            if placement == Placement::Spread && plan.n == 1 {
+                continue;
+            }
             measure(plan, placement, &args, &mut report);
             eprintln!(
                 "{:4.0} s, load {:.2}: {} subscribers, {}",
@@ -57,13 +60,11 @@ fn main() {
 
 /// Builds all peers, then lets them take turns.
 fn measure(plan: &Plan, placement: Placement, args: &Args, report: &mut Report) {
-    // With one subscriber there is nothing to spread.
-    if placement == Placement::Spread && plan.n == 1 {
-        return;
-    }
     let peers: Vec<_> = peers::ALL.iter().filter(|peer| peer.runs(placement) && args.wants(peer.name)).collect();
     let rigs: Vec<_> = peers.iter().map(|peer| Rig::build(peer.name, peer.run, plan.n, placement)).collect();
-    let (turn, rounds) = if args.test { (TEST, 2) } else { (plan.turn, args.rounds.unwrap_or(plan.rounds)) };
+    let (mut turn, rounds) = if args.test { (TEST, 2) } else { (plan.turn, args.rounds.unwrap_or(plan.rounds)) };
+    turn.singles *= usize::from(args.wants_measure("single"));
+    turn.bursts *= usize::from(args.wants_measure("burst"));
     let mut samples: Vec<_> = peers.iter().map(|_| Samples::default()).collect();
     for round in 0..rounds {
         for turned in 0..rigs.len() {
@@ -72,7 +73,9 @@ fn measure(plan: &Plan, placement: Placement, args: &Args, report: &mut Report) 
             let took = rigs[at].turn(turn);
             samples[at].publish.extend(took.publish);
             samples[at].last.extend(took.last);
-            samples[at].rate.push((turn.burst * turn.bursts * plan.n) as f64 / took.burst_seconds);
+            if turn.bursts > 0 {
+                samples[at].rate.push((turn.burst * turn.bursts * plan.n) as f64 / took.burst_seconds);
+            }
         }
     }
     for (peer, samples) in peers.iter().zip(samples) {

@@ -1,5 +1,6 @@
 //! Rig: one peer with its subscribers on threads of their own, standing ready to be measured again and again. Knows no peer.
 
+use std::hint;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::sync::mpsc::RecvTimeoutError;
@@ -12,9 +13,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::mpsc::unbounded_channel;
 
+use crate::common::gate::Gate;
 use crate::common::numbers::nanos;
-use crate::gate::Gate;
-use crate::payload::Payload;
+use crate::common::payload::Payload;
 
 /// Where the subscribers run; the publisher has a thread of its own unless it says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -131,6 +132,12 @@ impl Stage {
         while let Some(turn) = self.turns.recv().await {
             let mut took = Took::default();
             for _ in 0..turn.singles {
+                if self.placement != Placement::OneThread {
+                    let calm = Instant::now() + CALM;
+                    while Instant::now() < calm {
+                        hint::spin_loop();
+                    }
+                }
                 self.gate.expect(self.placement.lanes(self.n));
                 let payload = self.payload();
                 let start = Instant::now();
@@ -163,5 +170,8 @@ impl Stage {
     }
 }
 
+/// Before a single event to another thread, so that every peer finds that thread asleep. Otherwise the fast ones find it still awake
+/// from the event before, some of the time.
+const CALM: Duration = Duration::from_micros(150);
 /// Nothing takes this long but an event that never arrives.
 const TURN_MAX: Duration = Duration::from_secs(120);

@@ -9,8 +9,8 @@ use actix::Message;
 use actix::System;
 use tokio::sync::oneshot;
 
-use crate::gate::Tally;
-use crate::payload::Payload;
+use crate::common::gate::Tally;
+use crate::common::payload::Payload;
 use crate::rig::Placement;
 use crate::rig::Stage;
 

@@ -10,8 +10,8 @@ use actix_broker::Broker;
 use actix_broker::BrokerSubscribe;
 use actix_broker::SystemBroker;
 
-use crate::gate::Tally;
-use crate::payload::Payload;
+use crate::common::gate::Tally;
+use crate::common::payload::Payload;
 use crate::peers::actix_home;
 use crate::peers::actix_home::News;
 use crate::peers::actix_home::Subscriber;

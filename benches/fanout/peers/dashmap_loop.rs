@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::Recipient;
 use dashmap::DashMap;
 
-use crate::payload::Payload;
+use crate::common::payload::Payload;
 use crate::peers::actix_home;
 use crate::peers::actix_home::News;
 use crate::peers::send_loop::Listener;

@@ -12,8 +12,8 @@ use kameo_actors::DeliveryStrategy;
 use kameo_actors::pubsub::PubSub;
 use kameo_actors::pubsub::Publish;
 
-use crate::gate::Tally;
-use crate::payload::Payload;
+use crate::common::gate::Tally;
+use crate::common::payload::Payload;
 use crate::peers::tokio_home;
 use crate::rig::Stage;
 

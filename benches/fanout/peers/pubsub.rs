@@ -7,8 +7,8 @@ use actix_pubsub::Event;
 use actix_pubsub::PubSub;
 use actix_pubsub::Topic;
 
-use crate::gate::Tally;
-use crate::payload::Payload;
+use crate::common::gate::Tally;
+use crate::common::payload::Payload;
 use crate::peers::actix_home;
 use crate::peers::actix_home::Subscriber;
 use crate::rig::Stage;

@@ -7,8 +7,8 @@ use ractor::ActorProcessingErr;
 use ractor::ActorRef;
 use ractor::OutputPort;
 
-use crate::gate::Tally;
-use crate::payload::Payload;
+use crate::common::gate::Tally;
+use crate::common::payload::Payload;
 use crate::peers::tokio_home;
 use crate::rig::Stage;
 

@@ -7,8 +7,8 @@ use actix::Context;
 use actix::Handler;
 use actix::Recipient;
 
-use crate::gate::Tally;
-use crate::payload::Payload;
+use crate::common::gate::Tally;
+use crate::common::payload::Payload;
 use crate::peers::actix_home;
 use crate::peers::actix_home::News;
 use crate::peers::actix_home::Subscriber;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::payload::Payload;
+use crate::common::payload::Payload;
 use crate::peers::tokio_home;
 use crate::rig::Stage;
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use crate::payload::Payload;
+use crate::common::payload::Payload;
 
 /// One per rig.
 pub(crate) struct Gate {
