@@ -2,7 +2,12 @@
 //!
 //! A bench of its own, because its allocator counts and would slow the others down. `--test` (tiny), `--only subscription,delivery`.
 
-#![allow(clippy::cast_precision_loss, clippy::cast_possible_wrap, reason = "counts of this process are far below 2^52")]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "counts of this process are far below 2^52"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -26,7 +31,7 @@ fn main() {
     if !args.test {
         println!("{}", machine::line());
     }
-    let parts: [(&str, fn(&Args)); 2] = [("subscription", subscription::run), ("delivery", delivery::run)];
+    let parts: [(&str, Part); 2] = [("subscription", subscription::run), ("delivery", delivery::run)];
     for (name, run) in parts {
         if args.wants(name) {
             println!();
@@ -34,6 +39,8 @@ fn main() {
         }
     }
 }
+
+type Part = fn(&Args);
 
 /// A goal, kept or not; in a test nothing is said of time.
 fn goal(args: &Args, kept: bool, what: &str) {

@@ -25,6 +25,9 @@ use crate::goal;
 /// An actor that does in its own context what it is told.
 struct Member;
 
+/// Makes a task anew for each round.
+type Again = Box<dyn Fn() -> Task>;
+
 type Task = Box<dyn FnOnce(&mut Context<Member>) -> f64 + Send>;
 
 /// Answers with pairs per second.
@@ -70,7 +73,7 @@ async fn measure(others: usize, pairs: usize, rounds: usize) -> Vec<(&'static st
     assert_eq!(pubsub.subscribers(&shared), others);
 
     let member = Member.start();
-    let tasks: Vec<(&'static str, Box<dyn Fn() -> Task>)> = vec![
+    let tasks: Vec<(&'static str, Again)> = vec![
         (
             "actix-pubsub, distinct topics, subscribe all, then unsubscribe all",
             Box::new({
@@ -106,7 +109,7 @@ async fn measure(others: usize, pairs: usize, rounds: usize) -> Vec<(&'static st
                 move || listed(Arc::clone(&recipients), vec![shared_name(); LISTED_PAIRS])
             }),
         ),
-        ("tokio broadcast (no actor), one channel with 100k others", Box::new({ move || received(sender.clone(), pairs) })),
+        ("tokio broadcast (no actor), one channel with 100k others", Box::new(move || received(sender.clone(), pairs))),
     ];
     let mut results: Vec<_> = tasks.iter().map(|(what, _)| (*what, Vec::new())).collect();
     for _ in 0..rounds {

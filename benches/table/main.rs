@@ -19,7 +19,7 @@ fn main() {
     if !args.test {
         println!("{}", machine::line());
     }
-    let parts: [(&str, fn(&Args)); 3] = [("churn", churn::run), ("many", many::run), ("cleanup", cleanup::run)];
+    let parts: [(&str, Part); 3] = [("churn", churn::run), ("many", many::run), ("cleanup", cleanup::run)];
     for (name, run) in parts {
         if args.wants(name) {
             println!();
@@ -27,6 +27,8 @@ fn main() {
         }
     }
 }
+
+type Part = fn(&Args);
 
 /// A goal, kept or not; in a test nothing is said of time.
 fn goal(args: &Args, kept: bool, what: &str) {

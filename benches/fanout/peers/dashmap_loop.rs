@@ -1,4 +1,4 @@
-//! DashMap loop: the send loop with topics, a map from a name to its recipients.
+//! `DashMap` loop: the send loop with topics, a map from a name to its recipients.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Kameo pubsub: kameo_actors' PubSub as an actor. Unbounded mailboxes and best effort: that loses nothing and is faster than waiting
+//! Kameo pubsub: the `PubSub` of `kameo_actors` as an actor. Unbounded mailboxes and best effort: that loses nothing and is faster than waiting
 //! for each subscriber in turn.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Ractor port: ractor's OutputPort, version 2, which loses nothing.
+//! Ractor port: ractor's `OutputPort`, version 2, which loses nothing.
 
 use std::sync::Arc;
 
