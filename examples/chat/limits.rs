@@ -263,7 +263,9 @@ impl fmt::Display for Refusal {
 impl ResponseError for Refusal {
     fn status_code(&self) -> StatusCode {
         match self.code {
-            Code::MessageSize | Code::FrameSize => StatusCode::PAYLOAD_TOO_LARGE,
+            Code::FrameSize => StatusCode::PAYLOAD_TOO_LARGE,
+            // Blank ones are not too large.
+            Code::MessageSize if self.value > self.limit => StatusCode::PAYLOAD_TOO_LARGE,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::Origin => StatusCode::FORBIDDEN,
             Code::Rate => StatusCode::TOO_MANY_REQUESTS,

@@ -42,6 +42,7 @@
 //! ```
 //! Refusals have the form of the WebSocket's errors.
 
+mod frames;
 mod limits;
 mod protocol;
 mod roster;

@@ -26,6 +26,8 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::frames::Declared;
+use crate::frames::FrameGuard;
 use crate::limits;
 use crate::limits::Code;
 use crate::limits::LIMITS;
@@ -106,8 +108,10 @@ async fn page() -> HttpResponse {
 async fn upgrade(request: HttpRequest, body: web::Payload, app: web::Data<App>) -> Result<HttpResponse, actix_web::Error> {
     limits::origin(request.headers(), &app.origins)?;
     let presence = Presence::new(app.next_session(), app.roster.clone());
-    let session = Session::new(app.pubsub.clone(), presence);
-    ws::WsResponseBuilder::new(session, &request, body).frame_size(LIMITS.frame_bytes).start()
+    let refused = Declared::default();
+    let guarded = FrameGuard::new(body, Declared::clone(&refused));
+    let session = Session::new(app.pubsub.clone(), presence, refused);
+    ws::WsResponseBuilder::new(session, &request, guarded).frame_size(LIMITS.frame_bytes).start()
 }
 
 #[derive(Serialize)]

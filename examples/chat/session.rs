@@ -22,6 +22,7 @@ use actix_web_actors::ws::CloseReason;
 use actix_web_actors::ws::ProtocolError;
 use actix_web_actors::ws::WebsocketContext;
 
+use crate::frames::Declared;
 use crate::limits::CHANGES;
 use crate::limits::Code;
 use crate::limits::FRAMES;
@@ -54,6 +55,7 @@ pub(crate) struct Session {
     changes: Meter,
     frames: Meter,
     partial: Option<Partial>,
+    refused: Declared,
 }
 
 struct Joined {
@@ -71,7 +73,7 @@ struct Partial {
 type Ctx = WebsocketContext<Session>;
 
 impl Session {
-    pub(crate) fn new(pubsub: PubSub, presence: Presence) -> Self {
+    pub(crate) fn new(pubsub: PubSub, presence: Presence, refused: Declared) -> Self {
         Self {
             pubsub,
             presence,
@@ -81,6 +83,7 @@ impl Session {
             changes: Meter::new(CHANGES),
             frames: Meter::new(FRAMES),
             partial: None,
+            refused,
         }
     }
 
@@ -177,7 +180,7 @@ impl Session {
         };
         let length = partial.bytes.len() + bytes.len();
         if length > LIMITS.frame_bytes {
-            return close(ctx, too_large(Some(length)), CloseCode::Size);
+            return close(ctx, too_large(length), CloseCode::Size);
         }
         partial.bytes.extend_from_slice(&bytes);
         match (last, partial.text) {
@@ -280,10 +283,11 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Session {
                 ctx.close(reason);
                 ctx.stop();
             }
-            Err(ProtocolError::Overflow) => close(ctx, too_large(None), CloseCode::Size),
-            // The connection is gone.
-            Err(ProtocolError::Io(_)) => ctx.stop(),
-            Err(error) => close(ctx, Refusal::new(Code::Protocol, error.to_string()), CloseCode::Protocol),
+            // Also what is no valid text, and a connection that broke: the codec calls both an I/O error. In vain for the latter.
+            Err(error) => match self.refused.get() {
+                Some(bytes) => close(ctx, too_large(bytes), CloseCode::Size),
+                None => close(ctx, Refusal::new(Code::Protocol, error.to_string()), CloseCode::Protocol),
+            },
         }
     }
 }
@@ -296,13 +300,9 @@ fn binary(bytes: usize) -> Refusal {
     Refusal::new(Code::Binary, format!("a binary message of {bytes} bytes is refused, requests are JSON text"))
 }
 
-fn too_large(bytes: Option<usize>) -> Refusal {
+fn too_large(bytes: usize) -> Refusal {
     let max = LIMITS.frame_bytes;
-    let refusal = |message| Refusal::new(Code::FrameSize, message).limit(max);
-    match bytes {
-        Some(bytes) => refusal(format!("message is {bytes} bytes in its frames, the limit is {max}")).value(bytes),
-        None => refusal(format!("frame is larger than {max} bytes")),
-    }
+    Refusal::new(Code::FrameSize, format!("frame is {bytes} bytes, the limit is {max}")).limit(max).value(bytes)
 }
 
 fn reply(ctx: &mut Ctx, reply: &Reply) {
