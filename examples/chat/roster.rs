@@ -47,7 +47,7 @@ struct Members {
 
 /// How long a session may be silent towards the roster. A session whose socket takes no more bytes is not polled, and cannot
 /// notice by itself that nobody reads.
-const SILENCE_MAX: Duration = Duration::from_secs(15);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(15);
 
 impl Roster {
     pub(crate) fn new(pubsub: PubSub) -> Self {

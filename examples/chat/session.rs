@@ -40,6 +40,7 @@ use crate::protocol::Request;
 use crate::protocol::RoomEvent;
 use crate::protocol::SERVER;
 use crate::roster::Presence;
+use crate::roster::SILENCE_MAX;
 use crate::roster::Tell;
 
 pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
@@ -262,7 +263,7 @@ impl Handler<Expelled> for Session {
     type Result = ();
 
     fn handle(&mut self, _: Expelled, ctx: &mut Ctx) {
-        let message = format!("nothing was read for {} seconds", HEARTBEAT_TIMEOUT.as_secs());
+        let message = format!("nothing was read for {} seconds", SILENCE_MAX.as_secs());
         close(ctx, Refusal::new(Code::Protocol, message), CloseCode::Policy);
     }
 }
