@@ -25,13 +25,15 @@ use actix_web::rt::time::sleep;
 use fantoccini::Client;
 use fantoccini::ClientBuilder;
 use fantoccini::Locator;
-use futures::future::try_join_all;
+use futures::future::join_all;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::Value;
 use serde_json::json;
 
 /// How long anything may take, with other tests on the same cores.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+const INSTALL: &str = "This test needs Chromium and its driver: apt-get install chromium chromium-driver";
 
 // ---- pages -----------------------------------------------------------------------------------------------------------
 
@@ -72,9 +74,9 @@ fn a_room_that_is_not_shown_counts_what_is_unread() {
         ann.click("#joined li:first-child button").await;
         ann.wait_for("#title bdi", &["lobby"]).await;
         ben.say("the roses are out").await;
-        ann.wait_for("#joined .badge", &["1"]).await;
+        ann.wait_for("#joined .badge:not([hidden])", &["1"]).await;
         ann.click("#joined li:last-child button").await;
-        ann.wait_for("#joined .badge", &[]).await;
+        ann.wait_for("#joined .badge:not([hidden])", &[]).await;
         ann.wait_for(".log:not([hidden]) .msg .text", &["the roses are out"]).await;
 
         ben.click("#leave").await;
@@ -345,7 +347,7 @@ fn check<const N: usize>(names: [&str; N], test: impl AsyncFnOnce(Server, [Page;
     let server = Server::start(0);
     let driver = Driver::start();
     System::new().block_on(async {
-        let pages = try_join_all(names.iter().map(|name| Page::open(&driver, server.port, name))).await.unwrap();
+        let pages = join_all(names.iter().map(|name| Page::open(&driver, server.port, name))).await;
         for page in &pages {
             page.wait_for("#people-list bdi", &names).await;
             page.wait_for("#status", &["online"]).await;
@@ -369,7 +371,7 @@ struct Page {
 }
 
 impl Page {
-    async fn open(driver: &Driver, port: u16, name: &str) -> Result<Self, fantoccini::error::NewSessionError> {
+    async fn open(driver: &Driver, port: u16, name: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let profile = driver.profiles.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
         let profile = format!("--user-data-dir={}", profile.display());
@@ -390,11 +392,11 @@ impl Page {
         ];
         let options = json!({ "goog:chromeOptions": { "args": flags } });
         let capabilities = options.as_object().cloned().unwrap_or_default();
-        let client = ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&driver.url).await?;
-        let page = Self { client };
+        let connected = ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&driver.url).await;
+        let page = Self { client: connected.unwrap_or_else(|error| panic!("chromium does not start: {error}. {INSTALL}")) };
         let name = name.replace('<', "%3C").replace('>', "%3E");
         page.client.goto(&format!("http://127.0.0.1:{port}/?room=lobby&name={name}")).await.unwrap();
-        Ok(page)
+        page
     }
 
     async fn texts(&self, selector: &str) -> Vec<String> {
@@ -465,9 +467,7 @@ impl Driver {
             env::temp_dir().join(format!("chat-browser-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir_all(&profiles).unwrap();
         let started = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        let mut process = Process(started.unwrap_or_else(|error| {
-            panic!("chromedriver does not start: {error}. This test needs Chromium: apt-get install chromium chromium-driver")
-        }));
+        let mut process = Process(started.unwrap_or_else(|error| panic!("chromedriver does not start: {error}. {INSTALL}")));
         let mut stdout = BufReader::new(process.0.stdout.take().unwrap());
         let port = read_line_with(&mut stdout, "started successfully on port ").expect("chromedriver says its port");
         let port = port.trim_end_matches('.');
