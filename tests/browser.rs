@@ -1,0 +1,715 @@
+//! Browser: the chat example as people meet it, in real Chromium pages against the real server. Knows its protocol, not its code.
+
+use std::env;
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::ChildStdout;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use actix_web::rt::System;
+use actix_web::rt::time::sleep;
+use fantoccini::Client;
+use fantoccini::ClientBuilder;
+use fantoccini::Locator;
+use futures::future::join_all;
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::Value;
+use serde_json::json;
+
+/// How long anything may take, with other tests on the same cores.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+const INSTALL: &str = "This test needs Chromium and its driver: apt-get install chromium chromium-driver";
+
+// ---- pages -----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn everyone_in_a_room_sees_each_message_exactly_once() {
+    check(["Ann", "Ben"], async |server, [ann, ben]| {
+        ann.say("hello from Ann").await;
+        ben.wait_for(".msg:not(.sending) .text", &["hello from Ann"]).await;
+        ben.say("hello from Ben").await;
+        ann.wait_for(".msg:not(.sending) .text", &["hello from Ann", "hello from Ben"]).await;
+
+        let (status, answer) =
+            server.http("POST", "/rooms/lobby", "application/json", r#"{"user":"Job","body":"build is green"}"#);
+        assert_eq!((status, answer), (202, json!({ "delivered_to": 2 })));
+        let (status, answer) = server.http("POST", "/rooms/lobby?user=cron", "application/x-www-form-urlencoded", "plain text");
+        assert_eq!((status, answer), (202, json!({ "delivered_to": 2 })));
+
+        // The last one is the barrier: what a page shows before it is all that it got before it.
+        ann.say("good night").await;
+        let all = ["hello from Ann", "hello from Ben", "build is green", "plain text", "good night"];
+        for page in [&ann, &ben] {
+            page.wait_for(".msg .text", &all).await;
+            page.wait_for(".msg.sending, .msg.failed", &[]).await;
+        }
+        ann.wait_for(".msg.own .text", &["hello from Ann", "good night"]).await;
+        ben.wait_for(".msg.own .text", &["hello from Ben"]).await;
+    });
+}
+
+#[test]
+fn a_room_that_is_not_shown_counts_what_is_unread() {
+    check(["Ann", "Ben"], async |_, [ann, ben]| {
+        ann.join("garden").await;
+        ben.join("garden").await;
+        for page in [&ann, &ben] {
+            page.wait_for("#people-list bdi", &["Ann", "Ben"]).await;
+        }
+        ann.click("#joined li:first-child button").await;
+        ann.wait_for("#title bdi", &["lobby"]).await;
+        ben.say("the roses are out").await;
+        ann.wait_for("#joined .badge:not([hidden])", &["1"]).await;
+        ann.click("#joined li:last-child button").await;
+        ann.wait_for("#joined .badge:not([hidden])", &[]).await;
+        ann.wait_for(".log:not([hidden]) .msg .text", &["the roses are out"]).await;
+
+        ben.click("#leave").await;
+        ann.wait_for("#people-list bdi", &["Ann"]).await;
+        ben.wait_for("#title bdi", &["lobby"]).await;
+        ben.wait_for("#people-list bdi", &["Ann", "Ben"]).await;
+    });
+}
+
+#[test]
+fn a_connection_that_breaks_leaves_its_rooms() {
+    check(["Ann", "Ben"], async |server, [ann, ben]| {
+        // Closing with unread bytes is a reset, closing without any is an end of file: neither is a close frame.
+        for reset in [true, false] {
+            let mut ghost = server.socket();
+            ghost.join("lobby", "Ghost");
+            for page in [&ann, &ben] {
+                page.wait_for("#people-list bdi", &["Ann", "Ben", "Ghost"]).await;
+            }
+            assert_eq!(server.http("GET", "/rooms", "", ""), (200, json!([{ "room": "lobby", "subscribers": 3 }])));
+            if reset {
+                ann.say("are you there?").await;
+                ben.wait_for(".msg .text", &["are you there?"]).await;
+                ghost.wait_until_readable();
+            }
+            drop(ghost);
+            for page in [&ann, &ben] {
+                page.wait_for("#people-list bdi", &["Ann", "Ben"]).await;
+                page.wait_for(".notice.left", if reset { &["Ghost left"] } else { &["Ghost left", "Ghost left"] }).await;
+            }
+            assert_eq!(server.http("GET", "/rooms", "", ""), (200, json!([{ "room": "lobby", "subscribers": 2 }])));
+        }
+    });
+}
+
+#[test]
+fn a_refusal_and_markup_are_shown_as_text() {
+    check(["<b>Ann</b>", "Ben"], async |_, [ann, ben]| {
+        ann.say(&"x".repeat(2_001)).await;
+        let told = "message is 2001 bytes, the limit is 2000";
+        ann.wait_for("#alert-text", &[told]).await;
+        ann.wait_for(".msg.failed .state", &[&format!("Not sent: {told} Edit")]).await;
+
+        let markup = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>";
+        ann.say(markup).await;
+        for page in [&ann, &ben] {
+            page.wait_for(".msg:not(.failed) .text", &[markup]).await;
+            page.wait_for(".msg:not(.failed) .meta bdi", &["<b>Ann</b>"]).await;
+            page.wait_for(".log img, .log script, .log b, #people b", &[]).await;
+        }
+        assert_eq!(ann.client.title().await.unwrap(), "#lobby · chat");
+    });
+}
+
+#[test]
+fn pages_connect_again_to_a_restarted_server_and_join_again() {
+    check(["Ann", "Ben"], async |server, [ann, ben]| {
+        let port = server.port;
+        drop(server);
+        for page in [&ann, &ben] {
+            page.wait_for("#status[data-state=online]", &[]).await;
+        }
+        let server = Server::start(port);
+        for page in [&ann, &ben] {
+            page.wait_for("#status", &["online"]).await;
+            page.wait_for("#people-list bdi", &["Ann", "Ben"]).await;
+        }
+        ben.say("back again").await;
+        ann.wait_for(".msg .text", &["back again"]).await;
+        assert_eq!(server.http("GET", "/rooms", "", ""), (200, json!([{ "room": "lobby", "subscribers": 2 }])));
+    });
+}
+
+// ---- strangers -------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_bad_request_is_answered_and_the_connection_stays() {
+    let server = Server::start(0);
+    let mut socket = server.socket();
+    let long = "x".repeat(65);
+    let bad = [
+        ("{", "bad_json"),
+        ("", "bad_json"),
+        (r#"{"type":"dance"}"#, "bad_json"),
+        (r#"{"type":"join","room":"lobby"}"#, "bad_json"),
+        (r#"{"type":"join","room":"","name":"Eve"}"#, "room_name"),
+        (r#"{"type":"join","room":"a*","name":"Eve"}"#, "room_name"),
+        (r#"{"type":"join","room":"a\u0000b","name":"Eve"}"#, "room_name"),
+        (&format!(r#"{{"type":"join","room":"{long}","name":"Eve"}}"#), "room_name"),
+        (r#"{"type":"join","room":"lobby","name":" "}"#, "user_name"),
+        (&format!(r#"{{"type":"join","room":"lobby","name":"{}"}}"#, &long[..33]), "user_name"),
+        (r#"{"type":"say","room":"lobby","body":"hi"}"#, "not_joined"),
+        (r#"{"type":"leave","room":"lobby"}"#, "not_joined"),
+        (r#"{"type":"who","room":"lobby"}"#, "not_joined"),
+    ];
+    for (request, code) in bad {
+        socket.text(request);
+        assert_eq!(socket.read_error()["code"], code, "{request}");
+    }
+    socket.frame(BINARY, b"\0\0");
+    assert_eq!(socket.read_error()["code"], "binary");
+
+    // A message in three frames, with a ping between them, is one message.
+    let (head, tail) = (r#"{"type":"join","ro"#, r#""name":"Eve"}"#);
+    socket.raw_frame(TEXT, head.as_bytes());
+    socket.frame(PING, b"in between");
+    socket.raw_frame(CONTINUATION, br#"om":"lobby","#);
+    socket.frame(CONTINUATION, tail.as_bytes());
+    assert_eq!(socket.read_until(|event| event["type"] == "members")["members"][0]["user"], "Eve");
+
+    socket.text(&json!({ "type": "say", "room": "lobby", "body": "x".repeat(2_001) }).to_string());
+    let error = socket.read_error();
+    assert_eq!((&error["code"], &error["limit"], &error["value"]), (&json!("message_size"), &json!(2_000), &json!(2_001)));
+    for _ in 0..2 {
+        socket.text(&json!({ "type": "say", "room": "lobby", "body": "x".repeat(2_000) }).to_string());
+        socket.read_until(|event| event["type"] == "message");
+    }
+}
+
+#[test]
+fn rates_and_rooms_are_limited_and_a_flood_ends_the_connection() {
+    let server = Server::start(0);
+    let mut socket = server.socket();
+    for room in 0..16 {
+        socket.join(&format!("room {room}"), "Eve");
+    }
+    socket.text(r#"{"type":"join","room":"one more","name":"Eve"}"#);
+    let error = socket.read_error();
+    assert_eq!((&error["code"], &error["limit"], &error["value"]), (&json!("rooms"), &json!(16), &json!(17)));
+    assert_eq!(server.rooms().len(), 16);
+
+    for _ in 0..11 {
+        socket.text(r#"{"type":"say","room":"room 0","body":"hurry"}"#);
+    }
+    let error = socket.read_error();
+    assert_eq!((&error["code"], &error["limit"]), (&json!("rate"), &json!(5)));
+
+    for number in 0..1_000 {
+        socket.try_text(&format!(r#"{{"type":"join","room":"quick {number}","name":"Eve"}}"#));
+    }
+    assert_eq!(socket.read_close(), Some(1_008));
+    eventually("no room has a subscriber", || server.rooms().is_empty());
+}
+
+#[test]
+fn a_thousand_sockets_that_come_and_go_leave_nobody_behind() {
+    let server = Server::start(0);
+    let mut watcher = server.socket();
+    watcher.join("lobby", "Watcher");
+    for batch in 0..10 {
+        let sockets: Vec<Socket> = (0..100).map(|_| server.socket()).collect();
+        for mut socket in sockets {
+            socket.text(&format!(r#"{{"type":"join","room":"lobby","name":"guest {batch}"}}"#));
+        }
+    }
+    eventually("one subscriber is left", || {
+        server.http("GET", "/rooms", "", "").1 == json!([{ "room": "lobby", "subscribers": 1 }])
+    });
+    watcher.text(r#"{"type":"who","room":"lobby"}"#);
+    let members = watcher.read_until(|event| event["type"] == "members");
+    assert_eq!((&members["total"], &members["members"][0]["user"]), (&json!(1), &json!("Watcher")));
+}
+
+#[test]
+fn garbage_on_the_wire_ends_that_connection_only() {
+    let server = Server::start(0);
+    let mut witness = server.socket();
+    witness.join("lobby", "Witness");
+
+    let mut garbage = server.socket();
+    garbage.bytes(&[0xf3; 64]);
+    assert_eq!(garbage.read_error()["code"], "protocol");
+    assert_eq!(garbage.read_close(), Some(1_002));
+
+    // Refused by what it declares: actix-http alone would wait for it, and buffer it.
+    let mut huge = server.socket();
+    huge.bytes(&[LAST | TEXT, MASKED | LENGTH_U64, 0, 0, 1, 0, 0, 0, 0, 0]);
+    let error = huge.read_error();
+    assert_eq!((&error["code"], &error["value"]), (&json!("frame_size"), &json!(1_u64 << 40)));
+    assert_eq!(huge.read_close(), Some(1_009));
+
+    let mut endless = server.socket();
+    endless.try_text(&"x".repeat(10_000_000));
+    endless.read_close();
+
+    let mut text = server.socket();
+    text.frame(TEXT, b"\xff");
+    assert_eq!(text.read_error()["code"], "protocol");
+    assert_eq!(text.read_close(), Some(1_002));
+
+    let mut unmasked = server.socket();
+    unmasked.bytes(b"\x81\x02hi");
+    assert_eq!(unmasked.read_close(), Some(1_002));
+
+    let mut pieces = server.socket();
+    pieces.raw_frame(TEXT, &vec![b'x'; 40_000]);
+    pieces.raw_frame(CONTINUATION, &vec![b'x'; 40_000]);
+    let error = pieces.read_error();
+    assert_eq!((&error["code"], &error["value"]), (&json!("frame_size"), &json!(80_000)));
+    assert_eq!(pieces.read_close(), Some(1_009));
+
+    let mut stray = server.socket();
+    stray.frame(CONTINUATION, b"of what?");
+    assert_eq!(stray.read_close(), Some(1_002));
+
+    let mut utf8 = server.socket();
+    utf8.raw_frame(TEXT, b"\xff");
+    utf8.frame(CONTINUATION, b"\xfe");
+    assert_eq!(utf8.read_close(), Some(1_007));
+
+    witness.text(r#"{"type":"say","room":"lobby","body":"still here"}"#);
+    assert_eq!(witness.read_until(|event| event["type"] == "message")["body"], "still here");
+}
+
+#[test]
+fn a_page_of_another_origin_may_neither_connect_nor_post() {
+    let server = Server::start(0);
+    for origin in ["http://evil.example", "null", "", "http://127.0.0.1", "http://127.0.0.1:1", "ftp://127.0.0.1"] {
+        assert_eq!(server.upgrade(Some(origin)).1, 403, "{origin:?}");
+        let headers = format!("Origin: {origin}\r\n");
+        assert_eq!(server.request("POST", "/rooms/lobby", &headers, "hello").0, 403, "{origin:?}");
+    }
+    assert_eq!(server.upgrade(Some(&format!("http://127.0.0.1:{}", server.port))).1, 101);
+    assert_eq!(server.upgrade(None).1, 101);
+}
+
+#[test]
+fn http_has_the_limits_of_the_socket() {
+    let server = Server::start(0);
+    let form = "application/x-www-form-urlencoded";
+    let checks = [
+        ("/rooms/lobby", form, "x".repeat(2_001), 413, "message_size"),
+        ("/rooms/lobby", form, "x".repeat(65_537), 413, "frame_size"),
+        ("/rooms/lobby", form, String::new(), 400, "message_size"),
+        (&format!("/rooms/{}", "r".repeat(65)), form, "hello".into(), 400, "room_name"),
+        ("/rooms/a%2a", form, "hello".into(), 400, "room_name"),
+        (&format!("/rooms/lobby?user={}", "u".repeat(33)), form, "hello".into(), 400, "user_name"),
+        ("/rooms/lobby", "application/json", "hello".into(), 400, "bad_json"),
+        ("/nowhere", form, "hello".into(), 404, "not_found"),
+    ];
+    for (path, content_type, body, status, code) in checks {
+        let (answered, answer) = server.http("POST", path, content_type, &body);
+        assert_eq!((answered, &answer["code"]), (status, &json!(code)), "{path}: {answer}");
+    }
+    let refused = (0..12).map(|_| server.http("POST", "/rooms/lobby", form, "hurry")).find(|(status, _)| *status == 429);
+    assert_eq!(refused.expect("one of 12 in a row is refused").1["code"], "rate");
+    assert_eq!(server.http("GET", "/stats", "", "").1["topics"], 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn sigterm_says_goodbye_and_ends_the_server() {
+    let mut server = Server::start(0);
+    let mut socket = server.socket();
+    socket.join("lobby", "Eve");
+    signal("-TERM", server.child.0.id());
+    assert_eq!(socket.read_close(), Some(1_001));
+    drop(socket);
+    eventually("the server has ended", || server.child.0.try_wait().unwrap().is_some());
+    assert!(server.child.0.wait().unwrap().success());
+}
+
+// ---- the stage -------------------------------------------------------------------------------------------------------
+
+/// Starts a server and one page per name in the room `lobby`, waits until they see each other, and runs a test on them.
+fn check<const N: usize>(names: [&str; N], test: impl AsyncFnOnce(Server, [Page; N])) {
+    let _alone = alone();
+    let server = Server::start(0);
+    let driver = Driver::start();
+    System::new().block_on(async {
+        let pages = join_all(names.iter().map(|name| Page::open(&driver, server.port, name))).await;
+        for page in &pages {
+            page.wait_for("#people-list bdi", &names).await;
+            page.wait_for("#status", &["online"]).await;
+        }
+        let pages: [Page; N] = pages.try_into().unwrap();
+        test(server, pages).await;
+    });
+}
+
+/// Browsers are heavy: the tests with pages run one after the other, also when each test is a process of its own.
+fn alone() -> File {
+    let lock = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser.lock")).unwrap();
+    lock.lock().unwrap();
+    lock
+}
+
+/// One Chromium with one page.
+#[derive(Debug)]
+struct Page {
+    client: Client,
+}
+
+impl Page {
+    async fn open(driver: &Driver, port: u16, name: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let profile = driver.profiles.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
+        let profile = format!("--user-data-dir={}", profile.display());
+        let flags = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            // A browser ends when the other end of this pipe is gone: none is left, however the driver ends.
+            "--remote-debugging-pipe",
+            "--window-size=1200,800",
+            &profile,
+        ];
+        let options = json!({ "goog:chromeOptions": { "args": flags } });
+        let capabilities = options.as_object().cloned().unwrap_or_default();
+        let connected = ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&driver.url).await;
+        let page = Self { client: connected.unwrap_or_else(|error| panic!("chromium does not start: {error}. {INSTALL}")) };
+        let name = name.replace('<', "%3C").replace('>', "%3E");
+        page.client.goto(&format!("http://127.0.0.1:{port}/?room=lobby&name={name}")).await.unwrap();
+        page
+    }
+
+    async fn texts(&self, selector: &str) -> Vec<String> {
+        let script = "return [...document.querySelectorAll(arguments[0])].map((node) => node.textContent)";
+        let texts = self.client.execute(script, vec![json!(selector)]).await.unwrap();
+        serde_json::from_value(texts).unwrap()
+    }
+
+    /// Waits until the texts of the elements of `selector` are these.
+    async fn wait_for(&self, selector: &str, wanted: &[&str]) {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let texts = self.texts(selector).await;
+            if texts == wanted {
+                return;
+            }
+            assert!(Instant::now() < until, "{selector} is {texts:?} after {DEADLINE:?}, it should be {wanted:?}");
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    async fn click(&self, selector: &str) {
+        self.client.find(Locator::Css(selector)).await.unwrap().click().await.unwrap();
+    }
+
+    /// Short texts are typed; long ones are pasted, as people do.
+    async fn say(&self, text: &str) {
+        let field = self.client.find(Locator::Css("#text")).await.unwrap();
+        if text.len() < 100 {
+            field.send_keys(text).await.unwrap();
+        } else {
+            let script = "const [field, text] = arguments; field.value = text; field.dispatchEvent(new Event('input'))";
+            self.client.execute(script, vec![serde_json::to_value(&field).unwrap(), json!(text)]).await.unwrap();
+        }
+        self.click("#say button").await;
+    }
+
+    async fn join(&self, room: &str) {
+        self.client.find(Locator::Css("#join-room")).await.unwrap().send_keys(room).await.unwrap();
+        self.click("#join button").await;
+        self.wait_for("#title bdi", &[room]).await;
+    }
+}
+
+/// A process that ends with this value, also when a test panics.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A `chromedriver` on a free port, and the folder of the profiles of its browsers.
+struct Driver {
+    process: Process,
+    url: String,
+    profiles: PathBuf,
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Driver {
+    fn start() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let profiles =
+            env::temp_dir().join(format!("chat-browser-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        fs::create_dir_all(&profiles).unwrap();
+        let started = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let mut process = Process(started.unwrap_or_else(|error| panic!("chromedriver does not start: {error}. {INSTALL}")));
+        let mut stdout = BufReader::new(process.0.stdout.take().unwrap());
+        let port = read_line_with(&mut stdout, "started successfully on port ").expect("chromedriver says its port");
+        let port = port.trim_end_matches('.');
+        Self { process, url: format!("http://127.0.0.1:{port}"), profiles, _stdout: stdout }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.process.0.kill();
+        let _ = self.process.0.wait();
+        // A browser that still ends may write into its profile once more; what is left then is a file in a temporary folder.
+        let _ = fs::remove_dir_all(&self.profiles);
+    }
+}
+
+/// The chat example as its own process.
+struct Server {
+    child: Process,
+    port: u16,
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Server {
+    fn start(port: u16) -> Self {
+        let path = example();
+        let started = Command::new(&path).args(["--port", &port.to_string()]).stdout(Stdio::piped()).spawn();
+        let mut child = Process(started.unwrap_or_else(|error| {
+            panic!("{} does not start: {error}. Build it first: cargo build --example chat", path.display())
+        }));
+        let mut stdout = BufReader::new(child.0.stdout.take().unwrap());
+        let address = read_line_with(&mut stdout, "chat: http://127.0.0.1:").expect("the server says its address");
+        let port = address.trim_end_matches('/').parse().expect("an address ends with a port");
+        Self { child, port, _stdout: stdout }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    fn http(&self, method: &str, path: &str, content_type: &str, body: &str) -> (u16, Value) {
+        self.request(method, path, &format!("Content-Type: {content_type}\r\n"), body)
+    }
+
+    fn request(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, Value) {
+        let (mut stream, port, length) = (self.connect(), self.port, body.len());
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n");
+        // A refused body need not be taken to its end.
+        let _ = stream.write_all(format!("{head}Content-Length: {length}\r\n{headers}\r\n{body}").as_bytes());
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP response");
+        (status(head), serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    fn rooms(&self) -> Vec<Value> {
+        serde_json::from_value(self.http("GET", "/rooms", "", "").1).unwrap()
+    }
+
+    /// A WebSocket handshake; the stream and the status.
+    fn upgrade(&self, origin: Option<&str>) -> (BufReader<TcpStream>, u16) {
+        let (mut stream, port) = (self.connect(), self.port);
+        let origin = origin.map(|origin| format!("Origin: {origin}\r\n")).unwrap_or_default();
+        let head = format!(
+            "GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{origin}\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let (mut stream, mut head) = (BufReader::new(stream), String::new());
+        while !head.ends_with("\r\n\r\n") {
+            assert!(stream.read_line(&mut head).unwrap() > 0, "the server hung up after {head:?}");
+        }
+        let status = status(&head);
+        (stream, status)
+    }
+
+    fn socket(&self) -> Socket {
+        let (stream, status) = self.upgrade(None);
+        assert_eq!(status, 101);
+        Socket { stream }
+    }
+}
+
+const CONTINUATION: u8 = 0;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+/// Set in the first byte of a frame: it is the last of its message.
+const LAST: u8 = 0x80;
+/// Set in the second byte of a frame, with these lengths or with one of up to 125.
+const MASKED: u8 = 0x80;
+const LENGTH_U16: u8 = 126;
+const LENGTH_U64: u8 = 127;
+
+/// A WebSocket without manners: it writes any frame, and its end is the end of the TCP connection.
+struct Socket {
+    stream: BufReader<TcpStream>,
+}
+
+impl Socket {
+    fn join(&mut self, room: &str, name: &str) {
+        self.text(&json!({ "type": "join", "room": room, "name": name }).to_string());
+        self.read_until(|event| event["type"] == "members" && event["room"] == room);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.frame(TEXT, text.as_bytes());
+    }
+
+    /// For a connection that may end in between.
+    fn try_text(&mut self, text: &str) {
+        let _ = self.stream.get_mut().write_all(&frame(LAST | TEXT, text.as_bytes()));
+    }
+
+    fn frame(&mut self, opcode: u8, payload: &[u8]) {
+        self.bytes(&frame(LAST | opcode, payload));
+    }
+
+    /// A frame that is not the last of its message.
+    fn raw_frame(&mut self, opcode: u8, payload: &[u8]) {
+        self.bytes(&frame(opcode, payload));
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.stream.get_mut().write_all(bytes).unwrap();
+    }
+
+    /// Waits until bytes have come that nobody has read.
+    fn wait_until_readable(&mut self) {
+        assert!(self.stream.get_mut().peek(&mut [0]).unwrap() > 0);
+    }
+
+    fn read_frame(&mut self) -> io::Result<(u8, Vec<u8>)> {
+        let mut head = [0; 2];
+        self.stream.read_exact(&mut head)?;
+        let mut extended = [0; 8];
+        let length = match head[1] {
+            LENGTH_U16 => {
+                self.stream.read_exact(&mut extended[6..])?;
+                u64::from_be_bytes(extended)
+            }
+            LENGTH_U64 => {
+                self.stream.read_exact(&mut extended)?;
+                u64::from_be_bytes(extended)
+            }
+            short => u64::from(short),
+        };
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        self.stream.read_exact(&mut payload)?;
+        Ok((head[0] & 0x0f, payload))
+    }
+
+    #[track_caller]
+    fn read_until(&mut self, mut wanted: impl FnMut(&Value) -> bool) -> Value {
+        loop {
+            let (opcode, payload) = self.read_frame().expect("the connection holds");
+            assert_ne!(opcode, CLOSE, "closed: {}", String::from_utf8_lossy(&payload));
+            if opcode == TEXT {
+                let event = serde_json::from_slice(&payload).unwrap();
+                if wanted(&event) {
+                    return event;
+                }
+            }
+        }
+    }
+
+    #[track_caller]
+    fn read_error(&mut self) -> Value {
+        self.read_until(|event| event["type"] == "error")
+    }
+
+    /// Reads to the end of the connection; the code of the close frame, if there was one.
+    fn read_close(&mut self) -> Option<u16> {
+        let mut code = None;
+        loop {
+            match self.read_frame() {
+                Ok((CLOSE, payload)) => code = payload.first_chunk().map(|code| u16::from_be_bytes(*code)),
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    panic!("the connection is still open after {DEADLINE:?}")
+                }
+                Err(_) => return code,
+            }
+        }
+    }
+}
+
+/// A frame as a client writes it; RFC 6455, section 5.2. Its mask is zero, which leaves the payload as it is.
+fn frame(head: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![head];
+    match u16::try_from(payload.len()) {
+        Ok(short @ 0..=125) => frame.push(MASKED | short.to_be_bytes()[1]),
+        Ok(medium) => {
+            frame.push(MASKED | LENGTH_U16);
+            frame.extend_from_slice(&medium.to_be_bytes());
+        }
+        Err(_) => {
+            frame.push(MASKED | LENGTH_U64);
+            frame.extend_from_slice(&(payload.len() as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < until, "not after {DEADLINE:?}: {what}");
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+fn status(head: &str) -> u16 {
+    head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line")
+}
+
+/// What follows `mark` in the first line that holds it.
+fn read_line_with(from: &mut impl BufRead, mark: &str) -> Option<String> {
+    from.lines().map_while(Result::ok).find_map(|line| line.split_once(mark).map(|(_, rest)| rest.trim().to_owned()))
+}
+
+/// Where cargo put the example: beside the folder of this test.
+fn example() -> PathBuf {
+    let test = env::current_exe().unwrap();
+    let profile = test.parent().and_then(Path::parent).expect("a test is in target/PROFILE/deps");
+    let path = profile.join("examples").join(format!("chat{}", env::consts::EXE_SUFFIX));
+    assert!(path.exists(), "{} is missing. Build it first: cargo build --example chat", path.display());
+    path
+}
+
+#[cfg(unix)]
+fn signal(signal: &str, process: u32) {
+    let sent = Command::new("kill").args([signal, &process.to_string()]).status();
+    assert!(sent.is_ok(), "there is no kill: {sent:?}");
+}
