@@ -176,6 +176,45 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_registry_that_panics_is_started_again_with_its_subscriptions() {
+        use crate::event::Event;
+        use crate::event::Head;
+        use crate::ids::SubscriberId;
+        use crate::local::options::SubscribeOptions;
+        use crate::local::shard::Shared;
+        use crate::topic::Topic;
+        use std::any::TypeId;
+
+        System::new().block_on(async {
+            let shard = Arc::new(Shared::new(16)).add_shard(false).expect("it is open");
+            assert!(Registry::launch(Arc::clone(&shard), &actix::Arbiter::current(), None));
+            let topic = Topic::parse("t").expect("a valid name");
+            let seat = shard.sit(SubscriberId::unique(), || "test").unwrap_or_else(|_| panic!("a new seat"));
+            let message = (TypeId::of::<u64>(), "u64");
+            shard.subscribe(seat, &topic, message, &SubscribeOptions::new(), |_| 0).expect("the seat is there");
+            let port = shard.shared.interest.port(&topic, message.0, shard.id()).expect("it is announced");
+            for event in 1..=3_u64 {
+                shard.fault.store(true, Ordering::Relaxed);
+                shard.port.push(&port, None, Head::sole(topic.clone(), shard.shared.node, event));
+                let mut batch = Vec::new();
+                let got = std::future::poll_fn(|cx| {
+                    shard.take(seat, 1, cx.waker(), &mut batch);
+                    batch.pop().map_or(Poll::Pending, Poll::Ready)
+                })
+                .await;
+                let head =
+                    got.event.expect("it is not handed on yet").downcast::<Head<u64>>().unwrap_or_else(|_| panic!("a u64"));
+                assert_eq!((*Event::new(head, 0), shard.restarts.load(Ordering::Relaxed)), (event, event));
+            }
+            shard.shared.close();
+            shard.unseat(seat, None);
+            while !shard.shared.shards().is_empty() {
+                actix_rt::task::yield_now().await;
+            }
+        });
+    }
+
     fn after(slice: &mut Slice, others: Duration) -> usize {
         let start = Instant::now();
         slice.yielded(start);

@@ -80,6 +80,9 @@ pub(crate) struct Shard {
     pub(crate) restarts: AtomicU64,
     pub(crate) foreign_panics: AtomicU64,
     pub(crate) background: bool,
+    /// A bug of ours, on demand.
+    #[cfg(test)]
+    pub(crate) fault: AtomicBool,
 }
 
 /// What a turn of the registry left to do.
@@ -126,6 +129,8 @@ impl Shared {
             restarts: AtomicU64::new(0),
             foreign_panics: AtomicU64::new(0),
             background,
+            #[cfg(test)]
+            fault: AtomicBool::new(false),
         });
         shards.next += 1;
         shards.live.push(Arc::clone(&shard));
@@ -446,6 +451,8 @@ impl Shard {
 
     /// Moves queued events into their rings and wakes up to `slice` subscribers.
     pub(crate) fn turn(&self, slice: usize, wakers: &mut Vec<Waker>, waker: &Waker) -> Turn {
+        #[cfg(test)]
+        assert!(!self.fault.swap(false, Ordering::Relaxed), "on purpose");
         let mut visits = 0;
         let mut applied = 0;
         loop {
