@@ -352,8 +352,12 @@ fn check<const N: usize>(names: [&str; N], test: impl AsyncFnOnce(Server, [Page;
             page.wait_for("#people-list bdi", &names).await;
             page.wait_for("#status", &["online"]).await;
         }
+        let clients: Vec<Client> = pages.iter().map(|page| page.client.clone()).collect();
         let pages: [Page; N] = pages.try_into().unwrap();
         test(server, pages).await;
+        for client in clients {
+            client.close().await.unwrap();
+        }
     });
 }
 
@@ -463,8 +467,8 @@ struct Driver {
 impl Driver {
     fn start() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let profiles =
-            env::temp_dir().join(format!("chat-browser-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let name = format!("chat-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let profiles = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&profiles).unwrap();
         let started = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut process = Process(started.unwrap_or_else(|error| panic!("chromedriver does not start: {error}. {INSTALL}")));
@@ -479,8 +483,11 @@ impl Drop for Driver {
     fn drop(&mut self) {
         let _ = self.process.0.kill();
         let _ = self.process.0.wait();
-        // A browser that still ends may write into its profile once more; what is left then is a file in a temporary folder.
-        let _ = fs::remove_dir_all(&self.profiles);
+        // After a panic the browsers end only now, and write into their profiles until they have.
+        let until = Instant::now() + Duration::from_secs(5);
+        while fs::remove_dir_all(&self.profiles).is_err() && self.profiles.exists() && Instant::now() < until {
+            std::thread::sleep(POLL_INTERVAL);
+        }
     }
 }
 
