@@ -1,14 +1,14 @@
 #![doc = include_str!("../README.md")]
 
 // In layer order: each module uses those above it only.
-mod event;
-mod ids;
-mod local;
-mod observe;
-mod pubsub;
-mod supervised;
 mod sync;
 mod topic;
+mod ids;
+mod event;
+mod observe;
+mod local;
+mod pubsub;
+mod supervised;
 
 pub use crate::event::Event;
 pub use crate::event::JsonError;

@@ -99,8 +99,9 @@ fn every_guarantee_names_a_test_that_exists() {
     let rows: Vec<_> = guarantees.lines().filter(|line| line.starts_with('|') && !line.starts_with("|-")).skip(1).collect();
     assert!(rows.len() > 10, "{} rows", rows.len());
     for row in rows {
+        let keepers = row.rsplit('|').nth(1).unwrap();
         let named: Vec<_> =
-            row.split('`').skip(1).step_by(2).filter(|name| name.contains('_') && !name.contains(['(', ' '])).collect();
+            keepers.split('`').skip(1).step_by(2).filter(|name| name.contains('_') && !name.contains(['(', ' '])).collect();
         assert!(!named.is_empty(), "names no test: {row}");
         for name in named {
             let name = name.rsplit("::").next().unwrap();
