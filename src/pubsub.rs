@@ -554,16 +554,14 @@ where
     A: Actor + Handler<Event<M>>,
     A::Context: ToEnvelope<A, Event<M>>,
 {
-    shard.subscribe(seat, topic, (TypeId::of::<M>(), type_name::<M>()), options, |table| {
+    let message = TypeId::of::<M>();
+    shard.subscribe(seat, topic, (message, type_name::<M>()), options, |table| {
         if shard.background {
             // It may have let its actor go, and has to hold it again.
             table.nudge(seat.index);
-        }
-        let Some(seat) = table.seat_mut(seat) else { return 0 };
-        if shard.background {
-            seat.handler(courier::send::<A, M> as courier::Send<A>, |send| *send as usize)
+            table.handler(seat, message, courier::send::<A, M> as courier::Send<A>, |send| *send as usize)
         } else {
-            seat.handler(pump::deliver::<A, M> as pump::Deliver<A>, |deliver| *deliver as usize)
+            table.handler(seat, message, pump::deliver::<A, M> as pump::Deliver<A>, |deliver| *deliver as usize)
         }
     })
 }

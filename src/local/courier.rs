@@ -48,7 +48,9 @@ where
     let Ok(head) = event.downcast::<Head<M>>() else { return Sent::Queued };
     let event = Event::new(head, missed);
     let request = |event| {
-        let request = addr.send(event);
+        // By a sender of its own: actix queues the first message of each sender even where the mailbox is full, so that this one has its
+        // place before whatever is sent next.
+        let request = addr.clone().send(event);
         Box::pin(async move {
             // A refusal means that the actor is gone; the next poll sees that for itself.
             let _ = request.await;
@@ -86,7 +88,7 @@ impl<A: Actor> Courier<A> {
     pub(crate) fn launch(shard: &Arc<Shard>, arbiter: &ArbiterHandle, seat: Key, first: Send<A>, addr: &Addr<A>) {
         let alive = addr.downgrade();
         let alive = move || alive.upgrade().is_some();
-        shard.with(|table| table.monitor(seat, Box::new(alive)));
+        shard.with(|table| table.monitor(seat, Arc::new(alive)));
         let (shard, addr) = (Unseat { shard: Arc::clone(shard), seat }, addr.clone());
         arbiter.spawn_fn(move || {
             drop(actix_rt::spawn(Self::new(shard, first, addr)));

@@ -24,6 +24,8 @@ pub(crate) mod error;
 pub(crate) mod hash;
 pub(crate) mod interest;
 pub(crate) mod member;
+#[cfg(test)]
+mod model;
 pub(crate) mod options;
 pub(crate) mod port;
 pub(crate) mod pump;

@@ -172,10 +172,10 @@ impl Port {
         lock(&self.queue).peak
     }
 
-    /// The registry goes to sleep, unless there is something to do: then `false`.
+    /// The registry goes to sleep, unless there is something to do, the end included: then `false`.
     pub(crate) fn sleep(&self, waker: &Waker) -> bool {
         let mut queue = lock(&self.queue);
-        if !queue.items.is_empty() {
+        if !queue.items.is_empty() || queue.closed {
             return false;
         }
         queue.sleeper = Some(waker.clone());

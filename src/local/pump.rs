@@ -45,24 +45,27 @@ pub(crate) struct Pump<A: Actor> {
     seat: Key,
     first: Deliver<A>,
     /// The handlers of further message types, as far as they have been needed.
-    more: Box<[Deliver<A>]>,
+    more: Option<Box<Vec<Deliver<A>>>>,
     /// Keeps the actor's identity from being used again while the seat is named by it.
     _identity: WeakAddr<A>,
 }
 
 impl<A: Actor> Pump<A> {
     pub(crate) fn new(shard: Arc<Shard>, seat: Key, first: Deliver<A>, identity: WeakAddr<A>) -> Self {
-        Self { shard, seat, first, more: Box::default(), _identity: identity }
+        Self { shard, seat, first, more: None, _identity: identity }
     }
 }
 
 /// The handler with this index; those beyond the first are read from the seat when first needed.
-fn handler<A: Actor>(index: u16, first: Deliver<A>, more: &mut Box<[Deliver<A>]>, batch: &Batch<'_>) -> Deliver<A> {
+// Boxed twice, because most actors have none and all of them have room for it.
+#[allow(clippy::box_collection)]
+fn handler<A: Actor>(index: u16, first: Deliver<A>, more: &mut Option<Box<Vec<Deliver<A>>>>, batch: &Batch<'_>) -> Deliver<A> {
     let Some(at) = usize::from(index).checked_sub(1) else { return first };
-    if at >= more.len() {
-        *more = batch.shard.handlers(batch.seat).into();
+    let known = more.get_or_insert_default();
+    if at >= known.len() {
+        **known = batch.shard.handlers(batch.seat);
     }
-    more.get(at).copied().unwrap_or(first)
+    known.get(at).copied().unwrap_or(first)
 }
 
 impl<A> ActorFuture<A> for Pump<A>

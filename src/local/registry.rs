@@ -1,5 +1,6 @@
 //! Registry: the actor, one per arbiter, that gives a shard its turns: it delivers, monitors and removes the dead. Runs no user code.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::task::Poll;
 use std::task::Waker;
@@ -25,6 +26,7 @@ pub(crate) struct Registry {
     arbiter: ArbiterHandle,
     /// The system that exists for this registry alone, and stops with it.
     system: Option<System>,
+    started: bool,
 }
 
 impl Registry {
@@ -34,7 +36,7 @@ impl Registry {
     /// between `System::new()` and `block_on`.
     pub(crate) fn launch(shard: Arc<Shard>, arbiter: &ArbiterHandle, system: Option<System>) -> bool {
         // Dropped unstarted, it retires the shard.
-        let registry = Self { shard, arbiter: arbiter.clone(), system };
+        let registry = Self { shard, arbiter: arbiter.clone(), system, started: false };
         arbiter.spawn_fn(move || {
             registry.shard.settle_here();
             registry.start();
@@ -46,6 +48,7 @@ impl Actor for Registry {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.started = true;
         observe::registry_started(self.shard.id());
         ctx.spawn(Turns { shard: Arc::clone(&self.shard), slice: Slice::new(), wakers: Vec::new(), refused: 0 });
         if self.shard.background {
@@ -61,8 +64,9 @@ impl Actor for Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        if std::thread::panicking() && !self.shard.port.is_closed() {
-            // A panic of ours. The table is as it was; somebody has to go on with it.
+        if std::thread::panicking() && self.started && !self.shard.port.is_closed() {
+            // A panic of ours, or one that takes the whole arbiter down; then this one is dropped unstarted, and retires the shard.
+            // The table is as it was, and somebody has to go on with it.
             let restarts = self.shard.restarts.fetch_add(1, Ordering::Relaxed) + 1;
             observe::registry_restarted(self.shard.id(), restarts);
             Self::launch(Arc::clone(&self.shard), &self.arbiter, self.system.take());
@@ -97,7 +101,12 @@ impl ActorFuture<Registry> for Turns {
             }
             Turn::Again => {
                 this.slice.yielded(Instant::now());
-                cx.waker().wake_by_ref();
+                // Not `wake_by_ref`: that would be this task's turn again before timers, sockets and the future that the arbiter's thread
+                // blocks on, and a burst would overflow whoever reads there.
+                let mut yielding = std::pin::pin!(actix_rt::task::yield_now());
+                if yielding.as_mut().poll(cx).is_ready() {
+                    cx.waker().wake_by_ref();
+                }
                 Poll::Pending
             }
             Turn::Ended => {

@@ -65,7 +65,8 @@ struct Shards {
 #[derive(Clone, Copy)]
 struct Home {
     shard: u32,
-    seat: Key,
+    /// Its index; whether it is still this subscriber's is asked of the table.
+    seat: u32,
 }
 
 pub(crate) struct Shard {
@@ -145,13 +146,16 @@ impl Shared {
 
     /// The subscriber's seat, if it is in `shard`.
     pub(crate) fn seat_in(&self, shard: &Shard, id: SubscriberId) -> Option<Key> {
-        self.seats.get(&id).filter(|home| home.shard == shard.id).map(|home| home.seat)
+        let home = self.seats.get(&id).filter(|home| home.shard == shard.id).map(|home| *home)?;
+        shard.with(|table| table.seat_of(home.seat, id))
     }
 
     /// Where the subscriber has its seat.
     pub(crate) fn home(&self, id: SubscriberId) -> Option<(Arc<Shard>, Key)> {
         let home = self.seats.get(&id).map(|home| *home)?;
-        Some((self.shard(home.shard)?, home.seat))
+        let shard = self.shard(home.shard)?;
+        let seat = shard.with(|table| table.seat_of(home.seat, id))?;
+        Some((shard, seat))
     }
 
     /// Refuses everything new; what is queued is still delivered.
@@ -280,24 +284,26 @@ impl Shard {
 
     /// A seat for a subscriber that has none yet. `Err`: it has one, there.
     pub(crate) fn sit(&self, id: SubscriberId, actor: fn() -> &'static str) -> Result<Key, (Arc<Self>, Key)> {
-        let taken = self.with(|table| match self.shared.seats.entry(id) {
-            dashmap::Entry::Occupied(home) => Err(*home.get()),
-            dashmap::Entry::Vacant(vacant) => {
-                let seat = table.add_seat(id, actor);
-                vacant.insert(Home { shard: self.id, seat });
-                Ok(seat)
-            }
-        });
-        match taken {
-            Ok(seat) => Ok(seat),
-            Err(home) => match self.shared.shard(home.shard) {
-                Some(shard) => Err((shard, home.seat)),
-                // Its arbiter is gone and took the seat with it.
-                None => {
-                    self.shared.seats.remove_if(&id, |_, known| known.shard == home.shard);
-                    self.sit(id, actor)
+        loop {
+            let taken = self.with(|table| match self.shared.seats.entry(id) {
+                dashmap::Entry::Occupied(home) => Err(*home.get()),
+                dashmap::Entry::Vacant(vacant) => {
+                    let seat = table.add_seat(id, actor);
+                    vacant.insert(Home { shard: self.id, seat: seat.index });
+                    Ok(seat)
                 }
-            },
+            });
+            let home = match taken {
+                Ok(seat) => return Ok(seat),
+                Err(home) => home,
+            };
+            if let Some(elsewhere) = self.shared.home(id) {
+                return Err(elsewhere);
+            }
+            // Its arbiter is gone, or the seat ended just now: nobody else takes the entry away in the first case.
+            if self.shared.shard(home.shard).is_none() {
+                self.shared.seats.remove_if(&id, |_, known| known.shard == home.shard);
+            }
         }
     }
 
@@ -359,14 +365,16 @@ impl Shard {
 
     /// Checks the subscribers that can only be seen from outside, `from..` some further seat; returns where to go on, or `None` at the end.
     pub(crate) fn sweep(&self, from: u32) -> Option<u32> {
-        let (dead, next) = self.with(|table| {
+        let (monitored, next) = self.with(|table| {
             let to = table.seats_end().min(from + WAKES_PER_LOCK as u32);
-            let dead: Vec<Key> = (from..to).filter_map(|index| table.dead_seat(index)).collect();
-            (dead, (to < table.seats_end()).then_some(to))
+            let monitored: Vec<_> = (from..to).filter_map(|index| table.monitored(index)).collect();
+            (monitored, (to < table.seats_end()).then_some(to))
         });
-        for seat in dead {
-            observe::subscriber_swept(self.id);
-            self.unseat(seat, None);
+        for (seat, alive) in monitored {
+            if !alive() {
+                observe::subscriber_swept(self.id);
+                self.unseat(seat, None);
+            }
         }
         next
     }
@@ -431,7 +439,7 @@ impl Shard {
     }
 
     fn seat_of(&self, id: SubscriberId) -> Option<u32> {
-        self.shared.seats.get(&id).filter(|home| home.shard == self.id).map(|home| home.seat.index)
+        self.shared.seats.get(&id).filter(|home| home.shard == self.id).map(|home| home.seat)
     }
 
     // ---- the registry's turn -------------------------------------------------------------------------------------------
