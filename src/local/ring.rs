@@ -101,6 +101,21 @@ impl Ring {
         }
     }
 
+    /// Takes the newest event for a cursor that stands at it, unless `seat` broadcast it itself; the cursor then stands at the head.
+    pub(crate) fn take_last(&mut self, position: u64, seat: u32) -> Option<(Erased, u64)> {
+        if position + 1 != self.head() {
+            return None;
+        }
+        let alone = self.entries.len() == 1 && self.overrun == 0;
+        let entry = self.entries.back_mut().filter(|entry| entry.from != seat)?;
+        entry.waiting -= 1;
+        self.at_head += 1;
+        if alone && entry.waiting == 0 {
+            return self.pop().map(|entry| (entry.event, entry.total));
+        }
+        Some((Erased::clone(&entry.event), entry.total))
+    }
+
     /// Drops what nobody needs any more into `garbage`, for the caller to drop outside of its lock.
     pub(crate) fn trim(&mut self, garbage: &mut Vec<Erased>) {
         if self.overrun > 0 {

@@ -427,7 +427,9 @@ impl Shard {
         }
         let from = from.and_then(|id| self.seat_of(id)).unwrap_or(crate::local::slab::NONE);
         table.push(topic.key(), from, event, topic.take_lost());
-        table.wake(INLINE_WAKES, |waker| wakers.push(waker));
+        if table.fan_left() <= INLINE_WAKES {
+            table.wake(INLINE_WAKES, |waker| wakers.push(waker));
+        }
         let more = table.is_fanning();
         let outs = if table.outs().is_empty() { None } else { Some(self.finish_locked(&mut table)) };
         drop(table);
@@ -550,10 +552,10 @@ impl Counts {
     }
 }
 
-/// Subscribers that a broadcast may wake itself, on its own arbiter: saves small topics the way through the registry.
-const INLINE_WAKES: usize = 16;
+/// Subscribers of a topic up to which a broadcast on their arbiter wakes them itself: saves small topics the way through the registry.
+const INLINE_WAKES: usize = 8;
 /// Events that may wait in a ring before a broadcast on the same arbiter goes through the port, which paces a burst.
-const INLINE_BACKLOG: usize = 64;
+const INLINE_BACKLOG: usize = 256;
 /// Items that one turn applies: a quarter of the default capacity, so that a burst waits in the port, not in the rings, where it
 /// would overflow subscribers that had no turn yet.
 const TURN_ITEMS: usize = 256;

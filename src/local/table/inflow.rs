@@ -144,6 +144,11 @@ impl Table {
         visits
     }
 
+    /// Members that the current fan-out has not visited yet.
+    pub(crate) fn fan_left(&self) -> usize {
+        self.fanout.and_then(|index| self.topics.get(index)).map_or(0, |topic| topic.fan_left)
+    }
+
     /// A fan-out has members left to visit.
     pub(crate) fn is_fanning(&self) -> bool {
         self.fanout.is_some()

@@ -19,6 +19,9 @@ impl Table {
     /// Gives what waits for a seat, in the arbiter's order, up to `budget` events.
     pub(crate) fn take(&mut self, key: Key, budget: usize, waker: &Waker, batch: &mut Vec<Taken>) -> Took {
         debug_assert!(batch.is_empty());
+        if let Some(took) = self.take_only(key, waker, batch) {
+            return took;
+        }
         if !self.seats.contains(key) {
             return Took::Ended;
         }
@@ -26,7 +29,7 @@ impl Table {
         match batch.len() {
             0 => self.rest(key, waker),
             1 => {
-                self.commit(&batch[0]);
+                self.commit(batch);
                 match self.rest(key, waker) {
                     // The seat ends at the next poll: one event is still to be handled.
                     Took::Ended => Took::More,
@@ -39,8 +42,8 @@ impl Table {
 
     /// Records that the first `handled` events of a batch reached their handler.
     pub(crate) fn settle(&mut self, key: Key, batch: &[Taken], handled: usize, waker: &Waker) -> Took {
-        for taken in &batch[..handled] {
-            self.commit(taken);
+        for run in batch[..handled].chunk_by(|one, next| one.member == next.member) {
+            self.commit(run);
         }
         if !self.seats.contains(key) {
             return Took::Ended;
@@ -58,13 +61,38 @@ impl Table {
             self.remove_seat(key, Some(CloseReason::Shutdown));
             return Took::Ended;
         }
-        if let Some(old) = seat.waker.replace(waker.clone())
-            && !old.will_wake(waker)
-        {
-            // Dropping the last waker of a task may drop its future, which is user code: woken instead, outside of the lock.
-            self.outs.wakers.push(old);
+        seat.sleep(waker, &mut self.outs.wakers)
+    }
+
+    /// The common case by a short way: one event waits, in one topic. It is what `collect`, `commit` and `rest` would do.
+    fn take_only(&mut self, key: Key, waker: &Waker, batch: &mut Vec<Taken>) -> Option<Took> {
+        let seat = self.seats.get_key_mut(key)?;
+        let Ready::One(index) = seat.ready else { return None };
+        if self.ending {
+            return None;
         }
-        if seat.keepers > 0 { Took::Idle } else { Took::Loose }
+        let member_key = self.members.key(index)?;
+        let member = self.members.get_mut(index)?;
+        let topic = self.topics.get_mut(member.topic)?;
+        let (event, total) = topic.ring.take_last(member.cursor, member.seat)?;
+        let missed = total - member.seen - 1;
+        batch.push(Taken {
+            event: Some(event),
+            missed,
+            handler: member.handler,
+            member: member_key,
+            position: member.cursor,
+            total,
+        });
+        self.counts.delivered += 1;
+        self.counts.missed += missed;
+        member.delivered += 1;
+        member.missed += missed;
+        member.seen = total;
+        member.cursor += 1;
+        seat.ready = Ready::None;
+        topic.arm(index, member);
+        Some(seat.sleep(waker, &mut self.outs.wakers))
     }
 
     fn collect(&mut self, seat: u32, budget: usize, batch: &mut Vec<Taken>) {
@@ -172,25 +200,24 @@ impl Table {
         self.heads = heads;
     }
 
-    /// One event was handed to its handler: the cursor moves past it.
-    fn commit(&mut self, taken: &Taken) {
-        self.counts.delivered += 1;
-        self.counts.missed += taken.missed;
+    /// Events of one member were handed to its handler: its cursor moves past them.
+    fn commit(&mut self, run: &[Taken]) {
+        let Some(last) = run.last() else { return };
+        let missed: u64 = run.iter().map(|taken| taken.missed).sum();
+        self.counts.delivered += run.len() as u64;
+        self.counts.missed += missed;
         // Unsubscribed meanwhile: its cursor is gone.
-        if !self.members.contains(taken.member) {
-            return;
-        }
-        let Some(member) = self.members.get_mut(taken.member.index) else { return };
+        let Some(member) = self.members.get_key_mut(last.member) else { return };
         let Some(topic) = self.topics.get_mut(member.topic) else { return };
-        member.delivered += 1;
-        member.missed += taken.missed;
-        member.seen = taken.total;
+        member.delivered += run.len() as u64;
+        member.missed += missed;
+        member.seen = last.total;
         topic.ring.leave(member.cursor);
-        member.cursor = taken.position + 1;
+        member.cursor = last.position + 1;
         topic.ring.enter(member.cursor);
         topic.ring.trim(&mut self.outs.garbage);
         if member.cursor == topic.ring.head() {
-            self.catch_up(taken.member.index);
+            self.catch_up(last.member.index);
         }
     }
 }

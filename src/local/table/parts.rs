@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::Waker;
 
+use smallvec::SmallVec;
+
 use crate::event::Erased;
 use crate::ids::SubscriberId;
 use crate::local::hash::BuildPrehashed;
@@ -14,15 +16,16 @@ use crate::local::member::Member;
 use crate::local::member::Place;
 use crate::local::ring::Ring;
 use crate::local::slab::Slab;
+use crate::local::table::Took;
 
 pub(crate) struct TopicState {
     pub(crate) shared: Arc<TopicPort>,
     pub(super) ring: Ring,
     /// Members to wake at the next event. Those below `fan_left` still have to learn of the last one.
-    pub(super) armed: Vec<u32>,
+    pub(super) armed: SmallVec<[u32; 4]>,
     pub(super) fan_left: usize,
     pub(super) members: u32,
-    pub(super) capacities: smallvec::SmallVec<[(u32, u32); 1]>,
+    pub(super) capacities: SmallVec<[(u32, u32); 1]>,
     /// When to look whether a `Disconnect` member is too far behind: head position, member.
     pub(super) deadlines: Option<Box<Deadlines>>,
 }
@@ -68,10 +71,10 @@ impl TopicState {
         Self {
             shared,
             ring: Ring::default(),
-            armed: Vec::new(),
+            armed: SmallVec::new(),
             fan_left: 0,
             members: 0,
-            capacities: smallvec::SmallVec::new(),
+            capacities: SmallVec::new(),
             deadlines: None,
         }
     }
@@ -88,7 +91,7 @@ impl TopicState {
     /// Takes the member at `at` out of the armed list, which keeps those of the current fan-out in front.
     pub(super) fn disarm(&mut self, at: u32, members: &mut Slab<Member>) {
         let mut hole = at as usize;
-        let mut moved = |armed: &mut Vec<u32>, to: usize| {
+        let mut moved = |armed: &mut SmallVec<[u32; 4]>, to: usize| {
             if let Some(member) = armed.get(to).and_then(|index| members.get_mut(*index)) {
                 member.set_place(Place::Armed(to as u32));
             }
@@ -194,9 +197,9 @@ impl Subscriptions {
     }
 
     /// Some of the members, to look for one like them.
-    pub(super) fn some(&self) -> smallvec::SmallVec<[u32; 8]> {
+    pub(super) fn some(&self) -> SmallVec<[u32; 8]> {
         match self {
-            Self::None => smallvec::SmallVec::new(),
+            Self::None => SmallVec::new(),
             Self::One { member, .. } => smallvec::smallvec![*member],
             Self::Many(map) => map.values().copied().take(8).collect(),
         }
@@ -223,6 +226,17 @@ impl Seat {
             fresh: true,
             extra: None,
         }
+    }
+
+    /// Nothing waits: whoever polls the seat is woken at the next event.
+    pub(super) fn sleep(&mut self, waker: &Waker, replaced: &mut Vec<Waker>) -> Took {
+        if let Some(old) = self.waker.replace(waker.clone())
+            && !old.will_wake(waker)
+        {
+            // Dropping the last waker of a task may drop its future, which is user code: woken instead, outside of the lock.
+            replaced.push(old);
+        }
+        if self.keepers > 0 { Took::Idle } else { Took::Loose }
     }
 
     /// The index of a handler beyond the first. `D` is one type per seat: how its poller calls a handler.
