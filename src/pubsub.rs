@@ -28,11 +28,11 @@ use crate::local::courier;
 use crate::local::error::BroadcastError;
 use crate::local::error::BuildError;
 use crate::local::error::SubscribeError;
-use crate::local::interest::TopicPorts;
 use crate::local::options::SubscribeOptions;
 use crate::local::port::Pushed;
 use crate::local::pump;
 use crate::local::registry::Registry;
+use crate::local::route::Route;
 use crate::local::shard::Shard;
 use crate::local::shard::Shared;
 use crate::local::slab::Key;
@@ -459,7 +459,7 @@ impl PubSub {
         };
         let (body, mut receipt) = (Arc::new(Body::new(message)), Receipt::default());
         for topic in &topics {
-            for port in self.shared().interest.ports(topic, TypeId::of::<M>()).iter().flat_map(|ports| ports.iter()) {
+            for port in Route::find(&self.shared().interest, topic, TypeId::of::<M>()).iter() {
                 let event = Head::shared(port.topic().clone(), self.node(), &body);
                 receipt.add(port.shard().publish(port, None, event));
             }
@@ -475,7 +475,7 @@ impl PubSub {
     ) -> Result<Receipt, BroadcastError<M>> {
         let (ports, message) = self.address(topic, message)?;
         let mut receipt = Receipt::default();
-        match ports.as_deref().unwrap_or_default() {
+        match &*ports {
             [] => {}
             [port] => {
                 let event = Head::sole(port.topic().clone(), self.node(), message);
@@ -495,7 +495,7 @@ impl PubSub {
     async fn send_async<M: Send + Sync + 'static>(&self, topic: impl ToTopic, message: M) -> Result<Receipt, BroadcastError<M>> {
         let (ports, message) = self.address(&topic, message)?;
         let (body, mut receipt) = (Arc::new(Body::new(message)), Receipt::default());
-        for port in ports.as_deref().unwrap_or_default() {
+        for port in ports.iter() {
             let event = Head::shared(port.topic().clone(), self.node(), &body);
             receipt.add(poll_fn(|cx| port.shard().poll_publish(cx, port, None, &event)).await);
         }
@@ -503,12 +503,12 @@ impl PubSub {
     }
 
     /// Where a message goes.
-    fn address<M: 'static>(&self, topic: &impl ToTopic, message: M) -> Result<(Option<TopicPorts>, M), BroadcastError<M>> {
+    fn address<M: 'static>(&self, topic: &impl ToTopic, message: M) -> Result<(Route, M), BroadcastError<M>> {
         if self.shared().is_closed() {
             return Err(BroadcastError::Closed { message });
         }
         match topic.to_topic() {
-            Ok(topic) => Ok((self.shared().interest.ports(&topic, TypeId::of::<M>()), message)),
+            Ok(topic) => Ok((Route::find(&self.shared().interest, &topic, TypeId::of::<M>()), message)),
             Err(source) => Err(BroadcastError::Topic { source, message }),
         }
     }

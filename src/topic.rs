@@ -44,6 +44,10 @@ impl Topic {
     pub fn as_str(&self) -> &str {
         &self.name
     }
+
+    pub(crate) fn hash_value(&self) -> u64 {
+        self.hash
+    }
 }
 
 /// What may stand where a topic is expected: a [`Topic`], or a name that is checked at the call.

@@ -75,12 +75,31 @@ pub(crate) type Message = (TypeId, &'static str);
 
 pub(crate) type TopicPorts = Arc<[Arc<TopicPort>]>;
 
-#[derive(Default)]
 pub(crate) struct Interest {
+    /// Tells one pub/sub's interest from another's.
+    id: u64,
+    /// Counts the changes of which arbiters listen to what.
+    generation: AtomicU64,
     topics: DashMap<Topic, SmallVec<[(TypeId, TopicPorts); 1]>, BuildPrehashed>,
 }
 
 impl Interest {
+    pub(crate) fn new() -> Self {
+        // Not of `crate::sync`: it orders nothing.
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let id = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Self { id, generation: AtomicU64::new(0), topics: DashMap::default() }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The number of changes so far.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
     /// The ports to which an event of this type for this topic goes. A snapshot: no lock is held when it returns.
     pub(crate) fn ports(&self, topic: &Topic, message: TypeId) -> Option<TopicPorts> {
         let types = self.topics.get(topic)?;
@@ -100,6 +119,8 @@ impl Interest {
             Some((_, ports)) => *ports = ports.iter().chain([port]).map(Arc::clone).collect(),
             None => types.push((port.message, Arc::from([Arc::clone(port)]))),
         }
+        drop(types);
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     pub(crate) fn withdraw(&self, port: &TopicPort) {
@@ -115,6 +136,7 @@ impl Interest {
             }
             types.is_empty()
         });
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// Subscriptions to a topic, over all arbiters and message types.

@@ -31,6 +31,7 @@ pub(crate) mod port;
 pub(crate) mod pump;
 pub(crate) mod registry;
 pub(crate) mod ring;
+pub(crate) mod route;
 pub(crate) mod shard;
 pub(crate) mod slab;
 pub(crate) mod stats;

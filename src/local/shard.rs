@@ -100,7 +100,7 @@ impl Shared {
     pub(crate) fn new(port_events: usize) -> Self {
         Self {
             node: NodeId::random(),
-            interest: Interest::default(),
+            interest: Interest::new(),
             seats: DashMap::default(),
             shards: Mutex::default(),
             closed: AtomicBool::new(false),
@@ -555,7 +555,7 @@ impl Counts {
 /// Subscribers of a topic up to which a broadcast on their arbiter wakes them itself: saves small topics the way through the registry.
 const INLINE_WAKES: usize = 8;
 /// Events that may wait in a ring before a broadcast on the same arbiter goes through the port, which paces a burst.
-const INLINE_BACKLOG: usize = 256;
+const INLINE_BACKLOG: usize = 512;
 /// Items that one turn applies: a quarter of the default capacity, so that a burst waits in the port, not in the rings, where it
 /// would overflow subscribers that had no turn yet.
 const TURN_ITEMS: usize = 256;
