@@ -26,6 +26,7 @@ use crate::local::slab::Key;
 use crate::local::table::Taken;
 use crate::local::table::Took;
 use crate::sync::Arc;
+use crate::sync::Ordering;
 
 /// Hands one event to a mailbox; `bool`: and asks for an answer.
 pub(crate) type Send<A> = fn(&Addr<A>, Erased, u64, bool) -> Sent;
@@ -76,12 +77,14 @@ pub(crate) struct Courier<A: Actor> {
     since_asked: usize,
     asked: Option<Pin<Box<dyn Future<Output = ()>>>>,
     waits: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    /// Its seat is gone; only the answers to what it sent are awaited.
+    ended: bool,
 }
 
 impl<A: Actor> Courier<A> {
     fn new(place: Unseat, first: Send<A>, addr: Addr<A>) -> Self {
         let (weak, strong) = (addr.downgrade(), Some(addr));
-        Self { place, first, more: Vec::new(), weak, strong, since_asked: 0, asked: None, waits: None }
+        Self { place, first, more: Vec::new(), weak, strong, since_asked: 0, asked: None, waits: None, ended: false }
     }
 
     /// Starts on the background registry's arbiter. Until it runs, what is broadcast waits in the seat.
@@ -89,6 +92,7 @@ impl<A: Actor> Courier<A> {
         let alive = addr.downgrade();
         let alive = move || alive.upgrade().is_some();
         shard.with(|table| table.monitor(seat, Arc::new(alive)));
+        shard.couriers.fetch_add(1, Ordering::AcqRel);
         let (shard, addr) = (Unseat { shard: Arc::clone(shard), seat }, addr.clone());
         arbiter.spawn_fn(move || {
             drop(actix_rt::spawn(Self::new(shard, first, addr)));
@@ -122,6 +126,19 @@ impl<A: Actor> Courier<A> {
         true
     }
 
+    /// The end, once the actor has answered: actix skips a message in a mailbox whose sender does not wait for its answer any more.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.ended = true;
+        for request in [&mut self.asked, &mut self.waits] {
+            if let Some(pending) = request
+                && pending.as_mut().poll(cx).is_ready()
+            {
+                *request = None;
+            }
+        }
+        if self.asked.is_none() && self.waits.is_none() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     fn forward(&mut self, addr: &Addr<A>, taken: Taken) -> bool {
         let Some(event) = taken.event else { return true };
         let ask = self.since_asked >= WINDOW_EVENTS;
@@ -144,6 +161,9 @@ impl<A: Actor> Future for Courier<A> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        if this.ended {
+            return this.poll_end(cx);
+        }
         let Some(addr) = this.strong.take().or_else(|| this.weak.upgrade()).filter(Addr::connected) else {
             return Poll::Ready(());
         };
@@ -166,7 +186,7 @@ impl<A: Actor> Future for Courier<A> {
                 }
                 // Nothing keeps the actor alive: `addr` is let go.
                 Took::Loose => return Poll::Pending,
-                Took::Ended => return Poll::Ready(()),
+                Took::Ended => return this.poll_end(cx),
                 Took::More | Took::Batch => {}
             }
         }
@@ -185,6 +205,7 @@ struct Unseat {
 impl Drop for Unseat {
     fn drop(&mut self) {
         self.shard.unseat(self.seat, None);
+        self.shard.couriers.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

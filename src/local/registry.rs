@@ -14,6 +14,7 @@ use actix::AsyncContext;
 use actix::Context;
 use actix_rt::ArbiterHandle;
 use actix_rt::System;
+use actix_rt::time::Sleep;
 
 use crate::local::shard::Shard;
 use crate::local::shard::Turn;
@@ -50,7 +51,14 @@ impl Actor for Registry {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.started = true;
         observe::registry_started(self.shard.id());
-        ctx.spawn(Turns { shard: Arc::clone(&self.shard), slice: Slice::new(), wakers: Vec::new(), refused: 0 });
+        ctx.spawn(Turns {
+            shard: Arc::clone(&self.shard),
+            slice: Slice::new(),
+            wakers: Vec::new(),
+            refused: 0,
+            ended: None,
+            pause: None,
+        });
         if self.shard.background {
             ctx.run_interval(SWEEP_INTERVAL, |registry, _| {
                 let mut next = Some(0);
@@ -85,6 +93,9 @@ struct Turns {
     slice: Slice,
     wakers: Vec<Waker>,
     refused: u64,
+    /// When everything was delivered.
+    ended: Option<Instant>,
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl ActorFuture<Registry> for Turns {
@@ -110,6 +121,12 @@ impl ActorFuture<Registry> for Turns {
                 Poll::Pending
             }
             Turn::Ended => {
+                let now = Instant::now();
+                let since = *this.ended.get_or_insert(now);
+                if this.shard.couriers.load(Ordering::Acquire) > 0 && now - since < COURIERS_TIME {
+                    // They end by themselves, unless an actor never answers.
+                    return this.pause(cx);
+                }
                 ctx.stop();
                 Poll::Ready(())
             }
@@ -118,6 +135,15 @@ impl ActorFuture<Registry> for Turns {
 }
 
 impl Turns {
+    /// Not by `ctx.run_later`: each of those is a new item of the context, for which it polls all items again, at once.
+    fn pause(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        let pause = self.pause.insert(Box::pin(actix_rt::time::sleep(COURIERS_INTERVAL)));
+        if pause.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
     /// Says once per calm that the port has been full.
     fn report(&mut self) {
         let refused = self.shard.port.refused();
@@ -169,6 +195,9 @@ const SLICE_START: usize = 512;
 const SLICE_MIN: usize = 16;
 /// Beyond this the subscribers' memory is out of the cache again before they run.
 const SLICE_MAX: usize = 1_024;
+/// How long the end of the background registry waits for actors to answer what is in their mailboxes.
+const COURIERS_TIME: Duration = Duration::from_secs(10);
+const COURIERS_INTERVAL: Duration = Duration::from_millis(2);
 /// How late the death of a subscriber is noticed that can only be seen from outside and receives nothing.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);
 

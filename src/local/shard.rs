@@ -35,6 +35,7 @@ use crate::observe;
 use crate::sync::Arc;
 use crate::sync::AtomicBool;
 use crate::sync::AtomicU64;
+use crate::sync::AtomicUsize;
 use crate::sync::Mutex;
 use crate::sync::Ordering;
 use crate::sync::lock;
@@ -80,6 +81,8 @@ pub(crate) struct Shard {
     pub(crate) restarts: AtomicU64,
     pub(crate) foreign_panics: AtomicU64,
     pub(crate) background: bool,
+    /// Couriers that have not ended.
+    pub(crate) couriers: AtomicUsize,
     /// A bug of ours, on demand.
     #[cfg(test)]
     pub(crate) fault: AtomicBool,
@@ -129,6 +132,7 @@ impl Shared {
             restarts: AtomicU64::new(0),
             foreign_panics: AtomicU64::new(0),
             background,
+            couriers: AtomicUsize::new(0),
             #[cfg(test)]
             fault: AtomicBool::new(false),
         });
