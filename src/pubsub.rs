@@ -14,6 +14,7 @@ use actix::Actor;
 use actix::Addr;
 use actix::Arbiter;
 use actix::Handler;
+use actix::System;
 use actix::dev::ToEnvelope;
 
 use crate::event::Body;
@@ -214,18 +215,18 @@ impl PubSub {
         let local = self.ready(options).and_then(|()| self.local_shard())?;
         loop {
             // All of an actor's subscriptions are on its one seat, wherever its first one put it.
-            let (shard, seat) = match self.shared().seat_in(&local, who) {
-                Some(seat) => (Arc::clone(&local), seat),
+            let (shard, seat, mine) = match self.shared().seat_in(&local, who) {
+                Some(seat) => (Arc::clone(&local), seat, false),
                 None => match local.sit(who, type_name::<C::Actor>) {
                     Ok(seat) => {
                         let first = pump::deliver::<C::Actor, M> as pump::Deliver<C::Actor>;
                         ctx.spawn(pump::Pump::new(Arc::clone(&local), seat, first, addr.downgrade()));
-                        (Arc::clone(&local), seat)
+                        (Arc::clone(&local), seat, true)
                     }
-                    Err(elsewhere) => elsewhere,
+                    Err((shard, seat)) => (shard, seat, false),
                 },
             };
-            if let Some(member) = join_actor::<M, C::Actor>(&shard, seat, &topic, options) {
+            if let Some(member) = join_actor::<M, C::Actor>(&shard, seat, mine, &topic, options) {
                 return Ok(Subscription::new(shard, member, topic.into_owned(), who));
             }
             // The seat ended between the two steps; it is forgotten by now.
@@ -279,7 +280,7 @@ impl PubSub {
                     }
                 }
             };
-            let member = join_actor::<M, A>(&shard, seat, &topic, options);
+            let member = join_actor::<M, A>(&shard, seat, fresh.is_some(), &topic, options);
             if let Some(system) = fresh {
                 // After it has something to wait for: a courier ends with its last subscription.
                 let first = courier::send::<A, M> as courier::Send<A>;
@@ -357,8 +358,9 @@ impl PubSub {
     fn local_shard(&self) -> Result<Arc<Shard>, SubscribeError> {
         LOCAL.with_borrow_mut(|known| {
             let me = Arc::as_ptr(self.shared());
-            if let Some(at) = known.iter().position(|(shared, _)| std::ptr::eq(*shared, me)) {
-                match known[at].1.upgrade() {
+            let system = System::try_current().map_or(usize::MAX, |system| system.id());
+            if let Some(at) = known.iter().position(|(shared, of, _)| std::ptr::eq(*shared, me) && *of == system) {
+                match known[at].2.upgrade() {
                     Some(shard) if Arc::ptr_eq(&shard.shared, self.shared()) && !shard.is_retired() => return Ok(shard),
                     // Another pub/sub that stood at the same address, or an arbiter that ran on this thread before.
                     _ => known.swap_remove(at),
@@ -369,8 +371,8 @@ impl PubSub {
             if !Registry::launch(Arc::clone(&shard), &arbiter, None) {
                 return Err(SubscribeError::NoArbiter);
             }
-            known.retain(|(_, shard)| shard.strong_count() > 0);
-            known.push((me, Arc::downgrade(&shard)));
+            known.retain(|(_, _, shard)| shard.strong_count() > 0);
+            known.push((me, system, Arc::downgrade(&shard)));
             Ok(shard)
         })
     }
@@ -548,7 +550,8 @@ impl PubSub {
     }
 }
 
-fn join_actor<M, A>(shard: &Arc<Shard>, seat: Key, topic: &Topic, options: &SubscribeOptions) -> Option<Key>
+/// `mine`: the caller made the seat, so the handler that its poller brings along, the one with index 0, is that of this subscription.
+fn join_actor<M, A>(shard: &Arc<Shard>, seat: Key, mine: bool, topic: &Topic, options: &SubscribeOptions) -> Option<Key>
 where
     M: Send + Sync + 'static,
     A: Actor + Handler<Event<M>>,
@@ -556,7 +559,9 @@ where
 {
     let message = TypeId::of::<M>();
     shard.subscribe(seat, topic, (message, type_name::<M>()), options, |table| {
-        if shard.background {
+        if mine {
+            0
+        } else if shard.background {
             // It may have let its actor go, and has to hold it again.
             table.nudge(seat.index);
             table.handler(seat, message, courier::send::<A, M> as courier::Send<A>, |send| *send as usize)
@@ -613,6 +618,7 @@ impl std::fmt::Debug for Shutdown {
 }
 
 thread_local! {
-    /// The shards of this thread, by the address of their `Shared`, which is only ever compared.
-    static LOCAL: RefCell<Vec<(*const Shared, Weak<Shard>)>> = const { RefCell::new(Vec::new()) };
+    /// The shards of this thread, by the address of their `Shared`, which is only ever compared, and by the actix system: a thread may have
+    /// one after the other.
+    static LOCAL: RefCell<Vec<(*const Shared, usize, Weak<Shard>)>> = const { RefCell::new(Vec::new()) };
 }

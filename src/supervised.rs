@@ -109,9 +109,12 @@ where
         let message = TypeId::of::<M>();
         let again: Again<A> = Box::new(move |pubsub, ctx| pubsub.subscribe_with::<M, _>(ctx, &topic, &options));
         let subscription = again(&self.pubsub, ctx)?;
-        let is_new = |entry: &Entry<A>| entry.message != message || entry.subscription.topic() != subscription.topic();
-        if self.entries.iter().all(is_new) {
-            self.entries.push(Entry { message, subscription: subscription.clone(), again });
+        let is_same = |entry: &&mut Entry<A>| entry.message == message && entry.subscription.topic() == subscription.topic();
+        match self.entries.iter_mut().find(is_same) {
+            // Recorded, and still the same subscription with its first options.
+            Some(entry) if entry.subscription.is_active() => {}
+            Some(entry) => (entry.subscription, entry.again) = (subscription.clone(), again),
+            None => self.entries.push(Entry { message, subscription: subscription.clone(), again }),
         }
         Ok(subscription)
     }
@@ -123,7 +126,7 @@ where
         let Some(at) = self.entries.iter().position(|e| e.message == message && e.subscription.topic() == topic) else {
             return false;
         };
-        self.entries.swap_remove(at).subscription.unsubscribe();
+        self.entries.remove(at).subscription.unsubscribe();
         true
     }
 

@@ -66,7 +66,7 @@ impl SubscribeOptions {
     }
 
     /// `false`: this subscription does not keep its actor alive. When the last `Addr` is gone the actor ends as it would
-    /// without it. By default a subscription holds its actor, as any stream in a context does.
+    /// without it; the subscription ends then in any case, even where an interval or another future keeps the actor running. By default a subscription holds its actor, as any stream in a context does.
     pub fn keep_alive(mut self, keep: bool) -> Self {
         self.keep_alive = keep;
         self

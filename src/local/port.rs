@@ -115,7 +115,8 @@ impl Port {
     }
 
     /// Queues what must keep its place among the events: a member joins a topic. Not bounded: each member joins once.
-    pub(crate) fn push_join(&self, topic: &TopicPort, member: Key) {
+    /// Gives the waker of the registry, if it sleeps: the caller holds a lock, so it is woken later.
+    pub(crate) fn push_join(&self, topic: &TopicPort, member: Key) -> Option<Waker> {
         let mut queue = lock(&self.queue);
         let lost = topic.take_lost();
         if lost > 0 {
@@ -123,17 +124,14 @@ impl Port {
         }
         queue.items.push_back(Item::Join { member });
         self.len.store(queue.items.len(), Ordering::Release);
-        let sleeper = queue.sleeper.take();
-        drop(queue);
-        if let Some(sleeper) = sleeper {
-            sleeper.wake();
-        }
+        queue.sleeper.take()
     }
 
-    /// Moves everything queued to the end of `into`, and tells those that wait for room.
-    pub(crate) fn drain(&self, into: &mut VecDeque<Item>) {
+    /// Moves everything queued to the end of `into`. Gives the wakers of those that wait for room; they are not ours, so they are woken
+    /// without a lock.
+    pub(crate) fn drain(&self, into: &mut VecDeque<Item>) -> Vec<Waker> {
         if self.is_empty() {
-            return;
+            return Vec::new();
         }
         let mut queue = lock(&self.queue);
         if into.is_empty() {
@@ -142,11 +140,7 @@ impl Port {
             into.append(&mut queue.items);
         }
         self.len.store(0, Ordering::Release);
-        let waiting = std::mem::take(&mut queue.waiting);
-        drop(queue);
-        for waker in waiting {
-            waker.wake();
-        }
+        std::mem::take(&mut queue.waiting)
     }
 
     /// Nothing is queued. What this thread pushed itself is always seen.
@@ -191,14 +185,14 @@ impl Port {
     }
 
     /// Accepts nothing from now on. What is queued stays to be drained.
-    pub(crate) fn close(&self) {
+    /// Gives the wakers of all that sleep or wait here.
+    pub(crate) fn close(&self) -> Vec<Waker> {
         let mut queue = lock(&self.queue);
         queue.closed = true;
-        let (waiting, sleeper) = (std::mem::take(&mut queue.waiting), queue.sleeper.take());
-        drop(queue);
-        for waker in waiting.into_iter().chain(sleeper) {
-            waker.wake();
-        }
+        let sleeper = queue.sleeper.take();
+        let mut wakers = std::mem::take(&mut queue.waiting);
+        wakers.extend(sleeper);
+        wakers
     }
 
     pub(crate) fn is_closed(&self) -> bool {

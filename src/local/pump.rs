@@ -115,20 +115,28 @@ struct Batch<'a> {
     waker: &'a Waker,
     events: Vec<Taken>,
     handled: usize,
+    departures: u64,
     took: Took,
 }
 
 impl<'a> Batch<'a> {
     fn take(shard: &'a Shard, seat: Key, budget: usize, waker: &'a Waker) -> Self {
         let mut events = ROOM.try_with(RefCell::take).unwrap_or_default();
+        let departures = shard.departures();
         let took = shard.take(seat, budget, waker, &mut events);
-        Self { shard, seat, waker, events, handled: 0, took }
+        Self { shard, seat, waker, events, handled: 0, departures, took }
     }
 
     fn next(&mut self) -> Option<(Erased, u64, u16)> {
-        let taken = self.events.get_mut(self.handled)?;
-        self.handled += 1;
-        Some((taken.event.take()?, taken.missed, taken.handler))
+        loop {
+            let taken = self.events.get_mut(self.handled)?;
+            self.handled += 1;
+            // Unsubscribed since it was taken, perhaps by the handler of the one before: it stays in the batch, unhandled.
+            if self.handled > 1 && self.shard.departures() != self.departures && !self.shard.is_member(taken.member()) {
+                continue;
+            }
+            return Some((taken.event.take()?, taken.missed, taken.handler));
+        }
     }
 
     fn finish(mut self) -> Took {
@@ -146,7 +154,12 @@ impl<'a> Batch<'a> {
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
         self.settle();
-        self.events.clear();
+        for taken in self.events.drain(..) {
+            if let Some(event) = taken.event {
+                // It may be the last of its payload, and this an unwinding.
+                self.shard.guarded(|| drop(event));
+            }
+        }
         let events = std::mem::take(&mut self.events);
         // The thread may be ending; then the room goes with it.
         let _ = ROOM.try_with(|room| room.replace(events));

@@ -51,14 +51,7 @@ impl Actor for Registry {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.started = true;
         observe::registry_started(self.shard.id());
-        ctx.spawn(Turns {
-            shard: Arc::clone(&self.shard),
-            slice: Slice::new(),
-            wakers: Vec::new(),
-            refused: 0,
-            ended: None,
-            pause: None,
-        });
+        ctx.spawn(Turns { shard: Arc::clone(&self.shard), slice: Slice::new(), wakers: Vec::new(), refused: 0, pause: None });
         if self.shard.background {
             ctx.run_interval(SWEEP_INTERVAL, |registry, _| {
                 let mut next = Some(0);
@@ -93,8 +86,6 @@ struct Turns {
     slice: Slice,
     wakers: Vec<Waker>,
     refused: u64,
-    /// When everything was delivered.
-    ended: Option<Instant>,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
@@ -121,10 +112,8 @@ impl ActorFuture<Registry> for Turns {
                 Poll::Pending
             }
             Turn::Ended => {
-                let now = Instant::now();
-                let since = *this.ended.get_or_insert(now);
-                if this.shard.couriers.load(Ordering::Acquire) > 0 && now - since < COURIERS_TIME {
-                    // They end by themselves, unless an actor never answers.
+                if this.shard.couriers.load(Ordering::Acquire) > 0 {
+                    // They run on this registry's thread, and have to bring what waits to its actors first.
                     return this.pause(cx);
                 }
                 ctx.stop();
@@ -195,8 +184,7 @@ const SLICE_START: usize = 512;
 const SLICE_MIN: usize = 16;
 /// Beyond this the subscribers' memory is out of the cache again before they run.
 const SLICE_MAX: usize = 1_024;
-/// How long the end of the background registry waits for actors to answer what is in their mailboxes.
-const COURIERS_TIME: Duration = Duration::from_secs(10);
+/// How often the background registry looks whether its couriers have ended.
 const COURIERS_INTERVAL: Duration = Duration::from_millis(2);
 /// How late the death of a subscriber is noticed that can only be seen from outside and receives nothing.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(250);

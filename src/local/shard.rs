@@ -81,6 +81,7 @@ pub(crate) struct Shard {
     pub(crate) restarts: AtomicU64,
     pub(crate) foreign_panics: AtomicU64,
     pub(crate) background: bool,
+    departures: AtomicU64,
     /// Couriers that have not ended.
     pub(crate) couriers: AtomicUsize,
     /// A bug of ours, on demand.
@@ -132,6 +133,7 @@ impl Shared {
             restarts: AtomicU64::new(0),
             foreign_panics: AtomicU64::new(0),
             background,
+            departures: AtomicU64::new(0),
             couriers: AtomicUsize::new(0),
             #[cfg(test)]
             fault: AtomicBool::new(false),
@@ -175,7 +177,7 @@ impl Shared {
             shards.live.clone()
         };
         for shard in shards {
-            shard.port.close();
+            shard.close_port();
         }
     }
 
@@ -189,14 +191,6 @@ impl Shared {
             drained.push(waker.clone());
         }
         false
-    }
-
-    fn tell_drained(&self) {
-        if self.is_closed() {
-            for waker in std::mem::take(&mut *lock(&self.drained)) {
-                waker.wake();
-            }
-        }
     }
 }
 
@@ -278,11 +272,27 @@ impl Shard {
                 self.guarded(|| recipient.do_send(closed));
             }
         }
-        self.shared.tell_drained();
+        self.tell_drained();
+    }
+
+    fn close_port(&self) {
+        for waker in self.port.close() {
+            self.guarded(|| waker.wake());
+        }
+    }
+
+    /// Tells those that wait for the end to look again.
+    fn tell_drained(&self) {
+        if self.shared.is_closed() {
+            let wakers = std::mem::take(&mut *lock(&self.shared.drained));
+            for waker in wakers {
+                self.guarded(|| waker.wake());
+            }
+        }
     }
 
     /// Runs what we do not own. Its panic is counted and ends nothing of ours.
-    fn guarded(&self, foreign: impl FnOnce()) {
+    pub(crate) fn guarded(&self, foreign: impl FnOnce()) {
         if catch_unwind(AssertUnwindSafe(foreign)).is_err() {
             self.foreign_panics.fetch_add(1, Ordering::Relaxed);
             observe::foreign_panic(self.id);
@@ -344,7 +354,8 @@ impl Shard {
                 }
                 let member = table.join(seat.index, port.key().index, handler, options, joining);
                 if let Some(member) = member.filter(|_| joining) {
-                    self.port.push_join(&port, member);
+                    let sleeper = self.port.push_join(&port, member);
+                    table.outs().wakers.extend(sleeper);
                 }
                 return member;
             } else {
@@ -360,7 +371,17 @@ impl Shard {
 
     /// Ends one subscription. `false`: it had ended before.
     pub(crate) fn unsubscribe(&self, member: Key) -> bool {
+        self.departures.fetch_add(1, Ordering::Release);
         self.with(|table| table.leave(member, None))
+    }
+
+    /// Grows with every unsubscription: who holds events that were taken before must look whether they are still wanted.
+    pub(crate) fn departures(&self) -> u64 {
+        self.departures.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_member(&self, member: Key) -> bool {
+        self.with(|table| table.member(member).is_some())
     }
 
     pub(crate) fn find(&self, seat: Key, topic: &Topic, message: std::any::TypeId) -> Option<Key> {
@@ -369,6 +390,7 @@ impl Shard {
     }
 
     pub(crate) fn unsubscribe_all(&self, seat: Key) -> usize {
+        self.departures.fetch_add(1, Ordering::Release);
         self.with(|table| if table.has_seat(seat) { table.leave_all(seat.index) } else { 0 })
     }
 
@@ -464,7 +486,8 @@ impl Shard {
         loop {
             let more = self.with(|table| {
                 if table.pending.is_empty() {
-                    self.port.drain(&mut table.pending);
+                    let waiting = self.port.drain(&mut table.pending);
+                    table.outs().wakers.extend(waiting);
                 }
                 let mut left = WAKES_PER_LOCK.min(slice - visits);
                 loop {
@@ -486,6 +509,10 @@ impl Shard {
             if visits == slice || applied == TURN_ITEMS {
                 return Turn::Again;
             }
+        }
+        // What was woken and dropped above may have broadcast from this very thread, which finds nobody asleep to wake.
+        if self.with(|table| table.is_fanning() || !table.is_settled()) {
+            return Turn::Again;
         }
         if self.port.is_closed() && self.port.is_empty() {
             return self.wind_up();
@@ -511,24 +538,27 @@ impl Shard {
 
     /// The registry ended: its arbiter stopped, or all is delivered. What is still queued is counted as discarded.
     pub(crate) fn retire(&self) {
-        self.port.close();
+        self.close_port();
         let queued = self.with(|table| {
             let mut queued = std::mem::take(&mut table.pending);
             let mut rest = VecDeque::new();
-            self.port.drain(&mut rest);
+            let waiting = self.port.drain(&mut rest);
+            table.outs().wakers.extend(waiting);
             queued.append(&mut rest);
             let events = queued.iter().filter(|item| matches!(item, Item::Event { .. })).count();
             table.counts.discarded += events as u64;
             queued
         });
         // Payloads are dropped without the lock.
-        drop(queued);
+        for item in queued {
+            self.guarded(|| drop(item));
+        }
         self.wind_up();
         self.with(|table| {
             self.retired.store(true, Ordering::Release);
             self.forget(table);
         });
-        self.shared.tell_drained();
+        self.tell_drained();
     }
 
     // ---- a subscriber's turn -------------------------------------------------------------------------------------------

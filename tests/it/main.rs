@@ -9,6 +9,7 @@ mod fair;
 mod input;
 mod order;
 mod overflow;
+mod regressions;
 mod remote;
 mod shutdown;
 mod supervised;

@@ -141,6 +141,10 @@ impl Table {
         if topic.fan_left == 0 {
             self.fanout = None;
         }
+        if topic.deadlines.is_some() {
+            // More may have come in before the member was visited than it has room for: it ends before it reads a gap.
+            self.disconnect_overdue(index);
+        }
         visits
     }
 

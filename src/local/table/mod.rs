@@ -102,6 +102,12 @@ pub(crate) struct Taken {
     total: u64,
 }
 
+impl Taken {
+    pub(crate) fn member(&self) -> Key {
+        self.member
+    }
+}
+
 /// What a poll of a seat found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Took {
@@ -158,9 +164,6 @@ impl Table {
         D: Copy + Send + 'static,
     {
         let Some(place) = self.seats.get_key_mut(seat) else { return 0 };
-        if std::mem::take(&mut place.fresh) {
-            return 0;
-        }
         let like = place.subscriptions.some().into_iter().find_map(|member| {
             let member = self.members.get(member)?;
             (self.topics.get(member.topic)?.shared.message().0 == message).then_some(member.handler)
@@ -274,6 +277,17 @@ impl Table {
                 self.counts.discarded += waiting.depth;
                 self.counts.missed += waiting.missed;
                 topic.forget(&member, &mut self.outs.garbage);
+            }
+            if member.watched {
+                topic.unwatched += 1;
+                if let Some(deadlines) = &mut topic.deadlines
+                    && topic.unwatched > 64.max(deadlines.len() / 2)
+                {
+                    topic.unwatched = 0;
+                    let members = &self.members;
+                    deadlines
+                        .retain(|Reverse((_, index, insertion))| members.contains(Key { index: *index, insertion: *insertion }));
+                }
             }
             topic.members -= 1;
             topic.shared.uncount(1);

@@ -204,10 +204,15 @@ impl Table {
     fn commit(&mut self, run: &[Taken]) {
         let Some(last) = run.last() else { return };
         let missed: u64 = run.iter().map(|taken| taken.missed).sum();
+        let Some(member) = self.members.get_key_mut(last.member) else {
+            // Unsubscribed meanwhile: its cursor is gone, and what was on its way counted as discarded. Some of it was handled before.
+            let handled = run.iter().filter(|taken| taken.event.is_none()).count() as u64;
+            self.counts.delivered += handled;
+            self.counts.discarded = self.counts.discarded.saturating_sub(handled);
+            return;
+        };
         self.counts.delivered += run.len() as u64;
         self.counts.missed += missed;
-        // Unsubscribed meanwhile: its cursor is gone.
-        let Some(member) = self.members.get_key_mut(last.member) else { return };
         let Some(topic) = self.topics.get_mut(member.topic) else { return };
         member.delivered += run.len() as u64;
         member.missed += missed;

@@ -28,6 +28,8 @@ pub(crate) struct TopicState {
     pub(super) capacities: SmallVec<[(u32, u32); 1]>,
     /// When to look whether a `Disconnect` member is too far behind: head position, member.
     pub(super) deadlines: Option<Box<Deadlines>>,
+    /// Members that left while they stood in `deadlines`, since it was last tidied.
+    pub(super) unwatched: usize,
 }
 
 pub(crate) struct Seat {
@@ -38,8 +40,6 @@ pub(crate) struct Seat {
     /// Members with `keep_alive`.
     pub(super) keepers: u32,
     pub(crate) actor: fn() -> &'static str,
-    /// Nobody has subscribed it yet: the handler with index 0, which whoever polls the seat brings along, is that of its first subscription.
-    pub(super) fresh: bool,
     pub(super) extra: Option<Box<SeatExtra>>,
 }
 
@@ -76,6 +76,7 @@ impl TopicState {
             members: 0,
             capacities: SmallVec::new(),
             deadlines: None,
+            unwatched: 0,
         }
     }
 
@@ -216,16 +217,7 @@ impl Subscriptions {
 
 impl Seat {
     pub(super) fn new(id: SubscriberId, actor: fn() -> &'static str) -> Self {
-        Self {
-            id,
-            waker: None,
-            ready: Ready::None,
-            subscriptions: Subscriptions::None,
-            keepers: 0,
-            actor,
-            fresh: true,
-            extra: None,
-        }
+        Self { id, waker: None, ready: Ready::None, subscriptions: Subscriptions::None, keepers: 0, actor, extra: None }
     }
 
     /// Nothing waits: whoever polls the seat is woken at the next event.
