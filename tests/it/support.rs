@@ -116,7 +116,7 @@ impl Handler<Event<Word>> for Probe {
 /// Runs a closure in an actor, and gives its answer: also a barrier, for what was sent to its mailbox before.
 pub(crate) struct Do<A: Actor, R>(pub(crate) Work<A, R>);
 
-type Work<A, R> = Box<dyn FnOnce(&mut A, &mut <A as Actor>::Context) -> R + Send>;
+pub(crate) type Work<A, R> = Box<dyn FnOnce(&mut A, &mut <A as Actor>::Context) -> R + Send>;
 
 impl<A: Actor, R: 'static> Message for Do<A, R> {
     type Result = R;
