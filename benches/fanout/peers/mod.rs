@@ -33,6 +33,7 @@ pub(crate) const ALL: &[Peer] = &[
     Peer { name: "kameo PubSub", run: kameo_pubsub::run, placements: SINGLE_HOME },
     Peer { name: "ractor OutputPort", run: ractor_port::run, placements: SINGLE_HOME },
     Peer { name: "tokio broadcast", run: tokio_broadcast::run, placements: SINGLE_HOME },
+    Peer { name: "tokio on arbiters", run: tokio_broadcast::run_on_arbiters, placements: SINGLE_HOME },
     Peer { name: OURS, run: pubsub::run, placements: &Placement::ALL },
 ];
 
