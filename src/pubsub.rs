@@ -542,8 +542,8 @@ impl PubSub {
     /// Ends this pub/sub: from now on `subscribe` and `broadcast` answer `Closed`. What was queued before is still delivered, each
     /// subscription ends when it has handled what it has, and [`SubscribeOptions::on_close`] is told.
     ///
-    /// The future resolves when the last subscription has ended. It need not be awaited, and an actor that never finishes its
-    /// handler keeps it from resolving: put a time limit on it.
+    /// The future resolves when the last subscription has ended. It need not be awaited. An actor that never finishes its handler, and a
+    /// stream with events that nobody reads, keep it from resolving: put a time limit on it.
     pub fn shutdown(&self) -> Shutdown {
         self.shared().close();
         Shutdown { shared: Arc::clone(self.shared()) }

@@ -7,6 +7,16 @@ cd "$(dirname "$0")/.."
 step() { printf '\n==> %s\n' "$*"; }
 
 # ---- what it needs ----------------------------------------------------------------------------------------------------
+command -v cargo >/dev/null 2>&1 || {
+    echo "Missing: cargo. Install Rust by https://rustup.rs, with the components rustfmt and clippy." >&2
+    exit 1
+}
+for component in fmt clippy; do
+    cargo "$component" --version >/dev/null 2>&1 || {
+        echo "Missing: cargo $component. Install it: rustup component add rustfmt clippy" >&2
+        exit 1
+    }
+done
 missing=""
 for program in chromium chromedriver; do
     command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
@@ -24,19 +34,9 @@ if [ -n "$missing" ]; then
         exit 1
     fi
 fi
-command -v cargo >/dev/null 2>&1 || {
-    echo "Missing: cargo. Install Rust by https://rustup.rs, with the components rustfmt and clippy." >&2
-    exit 1
-}
-for component in fmt clippy; do
-    cargo "$component" --version >/dev/null 2>&1 || {
-        echo "Missing: cargo $component. Install it: rustup component add rustfmt clippy" >&2
-        exit 1
-    }
-done
 for tool in nextest hack; do
     cargo "$tool" --version >/dev/null 2>&1 || {
-        step "installing cargo-$tool"
+        step "installing cargo-$tool; it is compiled, which takes some minutes"
         cargo install --quiet --locked "cargo-$tool"
     }
 done

@@ -206,7 +206,6 @@ fn an_arbiter_that_stops_takes_its_own_subscriptions_and_no_others() {
         assert_eq!((pubsub.subscribers("t"), pubsub.stats().arbiters.len()), (52, 2));
         arbiter.stop();
         arbiter.join().unwrap();
-        assert_eq!(pubsub.subscribers("t"), 2, "the witness, and the stream until it is read to its end");
         assert_eq!(stream.collect::<Vec<_>>().await.len(), 0, "its arbiter is gone, so it ends");
         assert_eq!((pubsub.subscribers("t"), pubsub.stats().arbiters.len()), (1, 1));
         pubsub.broadcast("t", Note(1)).unwrap();

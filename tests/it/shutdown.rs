@@ -161,3 +161,17 @@ fn a_system_stopped_in_the_middle_of_a_storm_ends_without_a_hang_or_a_panic() {
     assert!(stats.discarded > 0 || stats.delivered > 10_000, "what was queued is counted");
     futures::executor::block_on(pubsub.shutdown());
 }
+
+#[test]
+fn a_stream_that_has_read_everything_and_is_not_polled_does_not_keep_a_shutdown_from_ending() {
+    system(async {
+        let pubsub = PubSub::new();
+        let mut read = pubsub.stream::<Note>("t").unwrap();
+        let unread = pubsub.stream::<Note>("never").unwrap();
+        pubsub.broadcast("t", Note(1)).unwrap();
+        assert_eq!(read.next().await.map(|event| event.0), Some(1));
+        pubsub.shutdown().await;
+        assert!(read.next().await.is_none());
+        assert_eq!((unread.subscription().is_active(), pubsub.stats().subscriptions.len()), (false, 0));
+    });
+}

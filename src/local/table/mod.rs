@@ -382,8 +382,16 @@ impl Table {
     }
 
     /// Takes the wakers of the seats in `from..to`, to tell them of the end.
+    ///
+    /// Those that have read everything end right here: nobody may ever poll them again.
     pub(crate) fn wake_seats(&mut self, from: u32, to: u32, wakers: &mut Vec<Waker>) {
-        wakers.extend((from..to).filter_map(|index| self.seats.get_mut(index)?.waker.take()));
+        for index in from..to {
+            let (Some(key), Some(seat)) = (self.seats.key(index), self.seats.get_mut(index)) else { continue };
+            wakers.extend(seat.waker.take());
+            if seat.has_read_all() {
+                self.remove_seat(key, Some(CloseReason::Shutdown));
+            }
+        }
     }
 
     // ---- looking in --------------------------------------------------------------------------------------------------

@@ -220,6 +220,10 @@ impl Seat {
         Self { id, waker: None, ready: Ready::None, subscriptions: Subscriptions::None, keepers: 0, actor, extra: None }
     }
 
+    pub(super) fn has_read_all(&self) -> bool {
+        matches!(self.ready, Ready::None)
+    }
+
     /// Nothing waits: whoever polls the seat is woken at the next event.
     pub(super) fn sleep(&mut self, waker: &Waker, replaced: &mut Vec<Waker>) -> Took {
         if let Some(old) = self.waker.replace(waker.clone())
