@@ -29,6 +29,7 @@ use crate::local::courier;
 use crate::local::error::BroadcastError;
 use crate::local::error::BuildError;
 use crate::local::error::SubscribeError;
+use crate::local::interest::TopicPort;
 use crate::local::options::SubscribeOptions;
 use crate::local::port::Pushed;
 use crate::local::pump;
@@ -461,10 +462,8 @@ impl PubSub {
         };
         let (body, mut receipt) = (Arc::new(Body::new(message)), Receipt::default());
         for topic in &topics {
-            for port in Route::find(&self.shared().interest, topic, TypeId::of::<M>()).iter() {
-                let event = Head::shared(port.topic().clone(), self.node(), &body);
-                receipt.add(port.shard().publish(port, None, event));
-            }
+            let ports = Route::find(&self.shared().interest, topic, TypeId::of::<M>());
+            self.send_shared(&ports, None, &body, &mut receipt);
         }
         Ok(receipt)
     }
@@ -483,15 +482,23 @@ impl PubSub {
                 let event = Head::sole(port.topic().clone(), self.node(), message);
                 receipt.add(port.shard().publish(port, from, event));
             }
-            ports => {
-                let body = Arc::new(Body::new(message));
-                for port in ports {
-                    let event = Head::shared(port.topic().clone(), self.node(), &body);
-                    receipt.add(port.shard().publish(port, from, event));
-                }
-            }
+            ports => self.send_shared(ports, from, &Arc::new(Body::new(message)), &mut receipt),
         }
         Ok(receipt)
+    }
+
+    /// One payload to several ports.
+    fn send_shared<M: Send + Sync + 'static>(
+        &self,
+        ports: &[Arc<TopicPort>],
+        from: Option<SubscriberId>,
+        body: &Arc<Body<M>>,
+        receipt: &mut Receipt,
+    ) {
+        for port in ports {
+            let event = Head::shared(port.topic().clone(), self.node(), body);
+            receipt.add(port.shard().publish(port, from, event));
+        }
     }
 
     async fn send_async<M: Send + Sync + 'static>(&self, topic: impl ToTopic, message: M) -> Result<Receipt, BroadcastError<M>> {

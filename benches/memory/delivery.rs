@@ -14,8 +14,8 @@ use actix_pubsub::PubSub;
 use crate::common::args::Args;
 use crate::common::gate::Gate;
 use crate::common::gate::Tally;
+use crate::common::parts::goal;
 use crate::common::payload::Payload;
-use crate::goal;
 use crate::heap::Heap;
 
 struct Listener {

@@ -20,31 +20,11 @@ use std::alloc::System;
 use stats_alloc::INSTRUMENTED_SYSTEM;
 use stats_alloc::StatsAlloc;
 
-use crate::common::args::Args;
-use crate::common::machine;
+use crate::common::parts;
 
 #[global_allocator]
 static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 fn main() {
-    let args = Args::read();
-    if !args.test {
-        println!("{}", machine::line());
-    }
-    let parts: [(&str, Part); 2] = [("subscription", subscription::run), ("delivery", delivery::run)];
-    for (name, run) in parts {
-        if args.wants(name) {
-            println!();
-            run(&args);
-        }
-    }
-}
-
-type Part = fn(&Args);
-
-/// A goal, kept or not; in a test nothing is said of time.
-fn goal(args: &Args, kept: bool, what: &str) {
-    if !args.test {
-        println!("  {}  {what}", if kept { "pass" } else { "FAIL" });
-    }
+    parts::run(&[("subscription", subscription::run), ("delivery", delivery::run)]);
 }

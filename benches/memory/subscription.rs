@@ -21,7 +21,7 @@ use tokio::time::sleep;
 
 use crate::common::args::Args;
 use crate::common::gate::Gate;
-use crate::goal;
+use crate::common::parts::goal;
 use crate::heap::Heap;
 
 /// What the actors are told to do.

@@ -20,7 +20,7 @@ use tokio::sync::broadcast;
 use crate::common::args::Args;
 use crate::common::numbers;
 use crate::common::numbers::median;
-use crate::goal;
+use crate::common::parts::goal;
 
 /// An actor that does in its own context what it is told.
 struct Member;

@@ -26,7 +26,7 @@ use crate::common::numbers;
 use crate::common::numbers::median;
 use crate::common::numbers::nanos;
 use crate::common::numbers::quantile;
-use crate::goal;
+use crate::common::parts::goal;
 use crate::quiet::Quiet;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,28 +11,8 @@ mod common;
 mod many;
 mod quiet;
 
-use crate::common::args::Args;
-use crate::common::machine;
+use crate::common::parts;
 
 fn main() {
-    let args = Args::read();
-    if !args.test {
-        println!("{}", machine::line());
-    }
-    let parts: [(&str, Part); 3] = [("churn", churn::run), ("many", many::run), ("cleanup", cleanup::run)];
-    for (name, run) in parts {
-        if args.wants(name) {
-            println!();
-            run(&args);
-        }
-    }
-}
-
-type Part = fn(&Args);
-
-/// A goal, kept or not; in a test nothing is said of time.
-fn goal(args: &Args, kept: bool, what: &str) {
-    if !args.test {
-        println!("  {}  {what}", if kept { "pass" } else { "FAIL" });
-    }
+    parts::run(&[("churn", churn::run), ("many", many::run), ("cleanup", cleanup::run)]);
 }

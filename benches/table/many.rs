@@ -18,8 +18,8 @@ use crate::common::gate::Tally;
 use crate::common::numbers;
 use crate::common::numbers::median;
 use crate::common::numbers::nanos;
+use crate::common::parts::goal;
 use crate::common::payload::Payload;
-use crate::goal;
 
 struct Listener {
     tally: Tally,

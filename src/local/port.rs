@@ -14,6 +14,7 @@ use crate::local::interest::TopicPort;
 use crate::local::slab::Key;
 use crate::sync::AtomicUsize;
 use crate::sync::Mutex;
+use crate::sync::MutexGuard;
 use crate::sync::Ordering;
 use crate::sync::lock;
 
@@ -72,12 +73,7 @@ impl Port {
             queue.refused += 1;
             return Pushed::Full;
         }
-        let sleeper = self.queue_event(&mut queue, topic, from, event);
-        drop(queue);
-        if let Some(sleeper) = sleeper {
-            sleeper.wake();
-        }
-        Pushed::Queued
+        self.queue_event(queue, topic, from, event)
     }
 
     /// As [`push`](Self::push), but waits for room.
@@ -98,20 +94,26 @@ impl Port {
             }
             return Poll::Pending;
         }
-        let sleeper = self.queue_event(&mut queue, topic, from, event);
-        drop(queue);
-        if let Some(sleeper) = sleeper {
-            sleeper.wake();
-        }
-        Poll::Ready(Pushed::Queued)
+        Poll::Ready(self.queue_event(queue, topic, from, event))
     }
 
-    fn queue_event(&self, queue: &mut Queue, topic: &TopicPort, from: Option<SubscriberId>, event: Erased) -> Option<Waker> {
+    fn queue_event(
+        &self,
+        mut queue: MutexGuard<'_, Queue>,
+        topic: &TopicPort,
+        from: Option<SubscriberId>,
+        event: Erased,
+    ) -> Pushed {
         let item = Item::Event { topic: topic.key(), from, event, lost: topic.take_lost() };
         queue.items.push_back(item);
         queue.peak = queue.peak.max(queue.items.len());
         self.len.store(queue.items.len(), Ordering::Release);
-        queue.sleeper.take()
+        let sleeper = queue.sleeper.take();
+        drop(queue);
+        if let Some(sleeper) = sleeper {
+            sleeper.wake();
+        }
+        Pushed::Queued
     }
 
     /// Queues what must keep its place among the events: a member joins a topic. Not bounded: each member joins once.

@@ -3,7 +3,6 @@
 //! Lock order: table, then interest or seats or port or the list of shards; never the other way round, and no user code under any of them: wakers
 //! are woken, payloads dropped and notices sent after unlocking. A broadcaster takes the port's lock, and the table's only by trying.
 
-use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::task::Poll;
@@ -541,10 +540,8 @@ impl Shard {
         self.close_port();
         let queued = self.with(|table| {
             let mut queued = std::mem::take(&mut table.pending);
-            let mut rest = VecDeque::new();
-            let waiting = self.port.drain(&mut rest);
+            let waiting = self.port.drain(&mut queued);
             table.outs().wakers.extend(waiting);
-            queued.append(&mut rest);
             let events = queued.iter().filter(|item| matches!(item, Item::Event { .. })).count();
             table.counts.discarded += events as u64;
             queued
