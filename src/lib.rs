@@ -7,12 +7,17 @@ mod ids;
 mod event;
 mod observe;
 mod local;
+pub mod log;
 mod pubsub;
 mod supervised;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use crate::event::Event;
 pub use crate::event::JsonError;
 pub use crate::event::Payload;
+pub use crate::ids::EntryId;
+pub use crate::ids::EntryIdError;
 pub use crate::ids::NodeId;
 pub use crate::ids::SubscriberId;
 pub use crate::local::context::SubscriberContext;

@@ -4,6 +4,7 @@
 mod churn;
 mod contexts;
 mod contract;
+mod contracts;
 mod death;
 mod fair;
 mod input;
