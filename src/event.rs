@@ -11,6 +11,7 @@ use bytestring::ByteString;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::ids::EntryId;
 use crate::ids::NodeId;
 use crate::topic::Topic;
 
@@ -50,9 +51,14 @@ impl<M> Event<M> {
         &self.head.topic
     }
 
-    /// The node whose publisher broadcast it.
+    /// The node whose publisher broadcast it; of what comes from the durable log, the node that read it there.
     pub fn node(&self) -> NodeId {
         self.head.node
+    }
+
+    /// Where it stands in the durable log; `None` for what was broadcast, not appended.
+    pub fn id(&self) -> Option<EntryId> {
+        (self.head.id != EntryId::MIN).then_some(self.head.id)
     }
 
     /// How many events of this topic this subscriber lost just before this one: its inbox overflowed, or a port was full.
@@ -135,16 +141,30 @@ pub(crate) type Erased = Arc<dyn Any + Send + Sync>;
 pub(crate) struct Head<M> {
     topic: Topic,
     node: NodeId,
+    /// Of the log's entry; [`EntryId::MIN`] where there is none.
+    id: EntryId,
     body: BodyRef<M>,
 }
 
 impl<M: Send + Sync + 'static> Head<M> {
     pub(crate) fn sole(topic: Topic, node: NodeId, payload: M) -> Erased {
-        Arc::new(Self { topic, node, body: BodyRef::Own(Body::new(payload)) })
+        Arc::new(Self { topic, node, id: EntryId::MIN, body: BodyRef::Own(Body::new(payload)) })
     }
 
     pub(crate) fn shared(topic: Topic, node: NodeId, body: &Arc<Body<M>>) -> Erased {
-        Arc::new(Self { topic, node, body: BodyRef::Shared(Arc::clone(body)) })
+        Arc::new(Self { topic, node, id: EntryId::MIN, body: BodyRef::Shared(Arc::clone(body)) })
+    }
+}
+
+impl<M> Head<M> {
+    /// Of an entry of the durable log.
+    pub(crate) fn logged(topic: Topic, node: NodeId, id: EntryId, body: &Arc<Body<M>>) -> Arc<Self> {
+        Arc::new(Self { topic, node, id, body: BodyRef::Shared(Arc::clone(body)) })
+    }
+
+    /// As [`logged`](Self::logged), of a payload that nobody else has.
+    pub(crate) fn logged_sole(topic: Topic, node: NodeId, id: EntryId, payload: M) -> Arc<Self> {
+        Arc::new(Self { topic, node, id, body: BodyRef::Own(Body::new(payload)) })
     }
 }
 

@@ -6,6 +6,7 @@ use tracing::debug;
 use tracing::error;
 use tracing::warn;
 
+use crate::ids::EntryId;
 use crate::topic::Topic;
 
 /// The `tracing` target of every event of this crate.
@@ -37,4 +38,44 @@ pub(crate) fn registry_ended(arbiter: u32) {
 
 pub(crate) fn port_full(arbiter: u32, capacity: usize) {
     warn!(target: TARGET, arbiter, capacity, "port full, events are refused");
+}
+
+pub(crate) fn log_unavailable(doing: &'static str, topic: &Topic, error: &dyn std::error::Error) {
+    warn!(target: TARGET, doing, %topic, error = %chain(error), "log is unavailable, it is tried again");
+}
+
+pub(crate) fn entry_undecodable(topic: &Topic, id: EntryId, name: &str, error: &str) {
+    warn!(target: TARGET, %topic, %id, name, error, "entry is no message of its name");
+}
+
+pub(crate) fn entry_unknown(topic: &Topic, id: EntryId, name: &str) {
+    warn!(target: TARGET, %topic, %id, name, "entry has a name that no message type here has");
+}
+
+pub(crate) fn history_gap(topic: &Topic, asked_after: EntryId, cause: &dyn std::fmt::Display) {
+    debug!(target: TARGET, %topic, %asked_after, %cause, "history is incomplete");
+}
+
+pub(crate) fn delivery_failed(topic: &Topic, group: &str, id: EntryId, attempt: u32, reason: &str) {
+    debug!(target: TARGET, %topic, group, %id, attempt, reason, "delivery failed, it is tried again");
+}
+
+pub(crate) fn delivery_dead(topic: &Topic, group: &str, id: EntryId, attempt: u32, reason: &str) {
+    warn!(target: TARGET, %topic, group, %id, attempt, reason, "delivery is given up, the entry is a dead letter");
+}
+
+pub(crate) fn delivery_trimmed(topic: &Topic, group: &str, id: EntryId) {
+    warn!(target: TARGET, %topic, group, %id, "entry was trimmed while it was pending");
+}
+
+/// An error with everything that it came from.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
 }

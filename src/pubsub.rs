@@ -21,6 +21,11 @@ use crate::event::Body;
 use crate::event::Event;
 use crate::event::Head;
 use crate::event::Payload;
+use crate::feed::Feed;
+use crate::feed::retention::Retention;
+use crate::feed::retention::Retentions;
+use crate::feed::types::NameTaken;
+use crate::feed::types::Types;
 use crate::ids::NodeId;
 use crate::ids::SubscriberId;
 use crate::local::background::Background;
@@ -41,6 +46,7 @@ use crate::local::slab::Key;
 use crate::local::stats::Stats;
 use crate::local::stream::EventStream;
 use crate::local::subscription::Subscription;
+use crate::log::Store;
 use crate::sync::Arc;
 use crate::topic::ToTopic;
 use crate::topic::Topic;
@@ -57,6 +63,7 @@ pub struct PubSub {
 struct Handle {
     shared: Arc<Shared>,
     background: Background,
+    feed: Option<Arc<Feed>>,
 }
 
 /// What became of one broadcast. It may be ignored: no loss is silent, `Event::missed` tells the subscribers.
@@ -70,9 +77,12 @@ pub struct Receipt {
 }
 
 /// Settings of a [`PubSub`]; see [`PubSub::builder`].
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Builder {
     port_events: usize,
+    store: Option<Arc<dyn Store>>,
+    types: Types,
+    retention: Result<Retentions, BuildError>,
 }
 
 impl Builder {
@@ -87,12 +97,57 @@ impl Builder {
         self
     }
 
-    /// Checks the settings and makes the pub/sub. Starts nothing yet.
+    /// Gives the pub/sub a durable log, kept by `store`: see [`PubSub::append`], [`PubSub::subscribe_from`], [`PubSub::consume`].
+    pub fn log(self, store: impl Store) -> Self {
+        self.log_shared(Arc::new(store))
+    }
+
+    /// As [`log`](Self::log), with a store that others hold, too.
+    pub fn log_shared(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Makes a message type known that others append and this program only `subscribe`s to. `append`, `subscribe_from` and `consume` do that by
+    /// themselves; a plain subscription, which takes types that have no name, cannot.
+    pub fn message<M: Payload>(mut self) -> Self {
+        if let (Err(NameTaken { name, by }), Ok(_)) = (self.types.add::<M>(), &self.retention) {
+            self.retention = Err(BuildError::NameTaken { name, by });
+        }
+        self
+    }
+
+    /// How much of the topics that fit `pattern`, a name or the beginning of names and a `*`, the log keeps. Of several patterns that fit, the first given
+    /// counts; what none fits is kept forever.
+    pub fn retain(mut self, pattern: &str, retention: Retention) -> Self {
+        if let Ok(retentions) = &mut self.retention
+            && let Err(source) = retentions.add(pattern, retention)
+        {
+            self.retention = Err(BuildError::Pattern(source));
+        }
+        self
+    }
+
+    /// Checks the settings and makes the pub/sub. Starts nothing yet, but for the log's thread if there is one.
     pub fn build(self) -> Result<PubSub, BuildError> {
         if self.port_events == 0 || self.port_events > Self::PORT_CAPACITY_MAX {
             return Err(BuildError::PortCapacity { capacity: self.port_events, max: Self::PORT_CAPACITY_MAX });
         }
-        Ok(PubSub::with_port(self.port_events))
+        let (retention, shared) = (self.retention?, Arc::new(Shared::new(self.port_events)));
+        let feed = match self.store {
+            Some(store) => match Feed::start(store, Arc::clone(&shared), self.types, retention) {
+                Ok(feed) => Some(feed),
+                Err(error) => return Err(BuildError::Thread(error.kind())),
+            },
+            None => None,
+        };
+        Ok(PubSub { handle: Arc::new(Handle { shared, background: Background::default(), feed }) })
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("port_events", &self.port_events).field("store", &self.store).finish_non_exhaustive()
     }
 }
 
@@ -105,21 +160,22 @@ impl Default for PubSub {
 impl PubSub {
     /// A pub/sub with the default settings. Starts nothing yet: an arbiter's registry starts at the first subscription there.
     pub fn new() -> Self {
-        Self::with_port(Builder::PORT_CAPACITY_DEFAULT)
+        let shared = Arc::new(Shared::new(Builder::PORT_CAPACITY_DEFAULT));
+        Self { handle: Arc::new(Handle { shared, background: Background::default(), feed: None }) }
     }
 
     /// Settings first.
     pub fn builder() -> Builder {
-        Builder { port_events: Builder::PORT_CAPACITY_DEFAULT }
-    }
-
-    fn with_port(port_events: usize) -> Self {
-        let shared = Arc::new(Shared::new(port_events));
-        Self { handle: Arc::new(Handle { shared, background: Background::default() }) }
+        let retention = Ok(Retentions::default());
+        Builder { port_events: Builder::PORT_CAPACITY_DEFAULT, store: None, types: Types::default(), retention }
     }
 
     fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
+    }
+
+    pub(crate) fn feed(&self) -> Option<&Arc<Feed>> {
+        self.handle.feed.as_ref()
     }
 
     /// This node: what [`Event::node`] says of the events broadcast here.
@@ -552,7 +608,7 @@ impl PubSub {
     /// The future resolves when the last subscription has ended. It need not be awaited. An actor that never finishes its handler, and a
     /// stream with events that nobody reads, keep it from resolving: put a time limit on it.
     pub fn shutdown(&self) -> Shutdown {
-        self.shared().close();
+        self.handle.close();
         Shutdown { shared: Arc::clone(self.shared()) }
     }
 }
@@ -589,9 +645,18 @@ impl Receipt {
     }
 }
 
+impl Handle {
+    fn close(&self) {
+        self.shared.close();
+        if let Some(feed) = &self.feed {
+            feed.close();
+        }
+    }
+}
+
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.close();
+        self.close();
     }
 }
 

@@ -121,14 +121,35 @@ pub enum BuildError {
         /// The limit, in events.
         max: usize,
     },
+    /// A pattern of `retain` that no topic can fit.
+    Pattern(TopicError),
+    /// Two message types with one `Payload::NAME`.
+    NameTaken {
+        /// The name.
+        name: &'static str,
+        /// The type that has it.
+        by: &'static str,
+    },
+    /// The log's thread could not be started.
+    Thread(io::ErrorKind),
 }
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PortCapacity { capacity, max } => write!(f, "port capacity is {capacity} events, it must be 1 to {max}"),
+            Self::Pattern(_) => f.write_str("no topic can fit the pattern of a retention"),
+            Self::NameTaken { name, by } => write!(f, "message name {name:?} belongs to type {by} already"),
+            Self::Thread(kind) => write!(f, "the log's thread did not start: {kind}"),
         }
     }
 }
 
-impl std::error::Error for BuildError {}
+impl std::error::Error for BuildError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Pattern(source) => Some(source),
+            Self::PortCapacity { .. } | Self::NameTaken { .. } | Self::Thread(_) => None,
+        }
+    }
+}

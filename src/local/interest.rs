@@ -2,6 +2,7 @@
 //! arbiter, read by every broadcast. Knows no events.
 
 use std::any::TypeId;
+use std::sync::OnceLock;
 
 use dashmap::DashMap;
 use smallvec::SmallVec;
@@ -75,7 +76,14 @@ pub(crate) type Message = (TypeId, &'static str);
 
 pub(crate) type TopicPorts = Arc<[Arc<TopicPort>]>;
 
+/// Who is told that a topic may have got its first or lost its last subscriber of a message type on an arbiter. Called under a table's lock: it
+/// takes note, and looks later.
+pub(crate) trait Observer: Send + Sync {
+    fn changed(&self, topic: &Topic);
+}
+
 pub(crate) struct Interest {
+    observer: OnceLock<Box<dyn Observer>>,
     /// Tells one pub/sub's interest from another's.
     id: u64,
     /// Counts the changes of which arbiters listen to what.
@@ -88,11 +96,29 @@ impl Interest {
         // Not of `crate::sync`: it orders nothing.
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let id = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Self { id, generation: AtomicU64::new(0), topics: DashMap::default() }
+        Self { observer: OnceLock::new(), id, generation: AtomicU64::new(0), topics: DashMap::default() }
     }
 
     pub(crate) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Tells `observer` of every change from now on. Once.
+    pub(crate) fn observe(&self, observer: Box<dyn Observer>) {
+        // A second one would be a bug; the first keeps its place.
+        let _ = self.observer.set(observer);
+    }
+
+    fn changed(&self, topic: &Topic) {
+        self.generation.fetch_add(1, Ordering::Release);
+        if let Some(observer) = self.observer.get() {
+            observer.changed(topic);
+        }
+    }
+
+    /// Whether anyone on this node listens to the topic, for whatever type.
+    pub(crate) fn contains(&self, topic: &Topic) -> bool {
+        self.topics.contains_key(topic)
     }
 
     /// The number of changes so far.
@@ -120,7 +146,7 @@ impl Interest {
             None => types.push((port.message, Arc::from([Arc::clone(port)]))),
         }
         drop(types);
-        self.generation.fetch_add(1, Ordering::Release);
+        self.changed(&port.topic);
     }
 
     pub(crate) fn withdraw(&self, port: &TopicPort) {
@@ -136,7 +162,7 @@ impl Interest {
             }
             types.is_empty()
         });
-        self.generation.fetch_add(1, Ordering::Release);
+        self.changed(&port.topic);
     }
 
     /// Subscriptions to a topic, over all arbiters and message types.

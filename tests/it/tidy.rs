@@ -6,7 +6,8 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// Layers from below to above: a module may use those before it, and its own.
-const LAYERS: [&str; 10] = ["sync", "topic", "ids", "event", "observe", "local", "log", "pubsub", "supervised", "testing"];
+const LAYERS: [&str; 12] =
+    ["sync", "topic", "ids", "event", "observe", "local", "log", "feed", "pubsub", "supervised", "stream", "testing"];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

@@ -1,0 +1,121 @@
+//! Types: the message types that may come out of the log, by the names that they have there. Knows how to decode and to whom it goes.
+
+use std::any::TypeId;
+use std::any::type_name;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+
+use crate::event::Body;
+use crate::event::Head;
+use crate::event::Payload;
+use crate::feed::logged::Logged;
+use crate::ids::EntryId;
+use crate::local::shard::Shared;
+use crate::log::Entry;
+use crate::topic::Topic;
+
+#[derive(Default, Clone)]
+pub(crate) struct Types {
+    by_name: Arc<RwLock<HashMap<&'static str, Arc<dyn Kind>>>>,
+}
+
+/// Two types with one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NameTaken {
+    pub(crate) name: &'static str,
+    pub(crate) by: &'static str,
+}
+
+/// One message type.
+pub(crate) trait Kind: Send + Sync {
+    fn message(&self) -> TypeId;
+    fn type_name(&self) -> &'static str;
+    /// Decodes an entry and gives it to whoever on this node listens to its topic for this type.
+    fn publish(&self, shared: &Shared, topic: &Topic, entry: &Entry, place: Place) -> Published;
+}
+
+/// Where an entry stands among those of its type.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) prev: EntryId,
+    pub(crate) epoch: u32,
+}
+
+pub(crate) enum Published {
+    Nobody,
+    Sent,
+    Undecodable(String),
+}
+
+struct KindOf<M>(std::marker::PhantomData<fn() -> M>);
+
+impl Types {
+    /// Makes a type known. Costs a read lock when it is already.
+    pub(crate) fn add<M: Payload>(&self) -> Result<(), NameTaken> {
+        if let Some(known) = self.get(M::NAME) {
+            let same = known.message() == TypeId::of::<M>();
+            return if same { Ok(()) } else { Err(NameTaken { name: M::NAME, by: known.type_name() }) };
+        }
+        let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        let known = by_name.entry(M::NAME).or_insert_with(|| Arc::new(KindOf::<M>(std::marker::PhantomData)));
+        if known.message() == TypeId::of::<M>() { Ok(()) } else { Err(NameTaken { name: M::NAME, by: known.type_name() }) }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<dyn Kind>> {
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<dyn Kind>> {
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+impl<M: Payload> Kind for KindOf<M> {
+    fn message(&self) -> TypeId {
+        TypeId::of::<M>()
+    }
+
+    fn type_name(&self) -> &'static str {
+        type_name::<M>()
+    }
+
+    fn publish(&self, shared: &Shared, topic: &Topic, entry: &Entry, place: Place) -> Published {
+        let plain = shared.interest.ports(topic, TypeId::of::<M>());
+        let logged = shared.interest.ports(topic, TypeId::of::<Logged<M>>());
+        if plain.is_none() && logged.is_none() {
+            return Published::Nobody;
+        }
+        let (message, published) = match decode::<M>(&entry.payload) {
+            Ok(message) => (Some(Arc::new(Body::new(message))), Published::Sent),
+            Err(error) => (None, Published::Undecodable(error)),
+        };
+        if let Some(body) = &message {
+            for port in plain.iter().flat_map(|ports| ports.iter()) {
+                let head = Head::logged(port.topic().clone(), shared.node, entry.id, body);
+                // A full port is told by `missed()`.
+                let _ = port.shard().publish(port, None, head);
+            }
+        }
+        if let Some(ports) = logged {
+            let head = message.map(|body| Head::logged(topic.clone(), shared.node, entry.id, &body));
+            let body = Arc::new(Body::new(Logged { head, id: entry.id, prev: place.prev, epoch: place.epoch }));
+            for port in ports.iter() {
+                // A follower sees by `prev` that it missed one, and reads it from the store.
+                let _ = port.shard().publish(port, None, Head::shared(port.topic().clone(), shared.node, &body));
+            }
+        }
+        published
+    }
+}
+
+/// A message from its bytes. `Deserialize` is the user's code: a panic in it is an error like any other.
+pub(crate) fn decode<M: Payload>(payload: &[u8]) -> Result<M, String> {
+    match catch_unwind(AssertUnwindSafe(|| serde_json::from_slice(payload))) {
+        Ok(decoded) => decoded.map_err(|error| error.to_string()),
+        Err(_) => Err(String::from("decoding panicked")),
+    }
+}
