@@ -14,6 +14,7 @@
 
 pub(crate) mod backoff;
 pub(crate) mod logged;
+pub(crate) mod place;
 pub(crate) mod retention;
 pub(crate) mod runner;
 pub(crate) mod types;

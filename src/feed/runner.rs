@@ -1,6 +1,5 @@
 //! Runner: the feed's thread. Owns the tail; takes note of interest, stands on topics, and publishes what the tail brings.
 
-use std::any::TypeId;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::future::poll_fn;
@@ -10,7 +9,6 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use smallvec::SmallVec;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -21,12 +19,11 @@ use tokio::time::timeout_at;
 use crate::feed::Control;
 use crate::feed::Feed;
 use crate::feed::backoff::store_backoff;
-use crate::feed::types::Place;
+use crate::feed::place::Places;
 use crate::feed::types::Published;
 use crate::ids::EntryId;
 use crate::log::Batch;
 use crate::log::Entry;
-use crate::log::GapCause;
 use crate::log::Limit;
 use crate::log::Position;
 use crate::log::StoreError;
@@ -46,7 +43,7 @@ struct Runner {
     feed: Arc<Feed>,
     control: mpsc::UnboundedReceiver<Control>,
     tail: Box<dyn Tail>,
-    follows: HashMap<Topic, Follow>,
+    follows: HashMap<Topic, Places>,
     /// Topics whose head is being asked for, and how often that failed.
     asking: HashMap<Topic, u32>,
     asks: Arc<Semaphore>,
@@ -56,28 +53,6 @@ struct Runner {
     failures: u32,
     /// The tail failed and is left alone until then.
     pause: Option<Pin<Box<Sleep>>>,
-}
-
-/// Where the feed is in one topic.
-struct Follow {
-    epoch: u32,
-    /// Nothing of any type lies between this and the first entry that came.
-    base: EntryId,
-    /// The last entry of each type.
-    last: SmallVec<[(TypeId, EntryId); 2]>,
-}
-
-impl Follow {
-    fn prev(&self, message: TypeId) -> EntryId {
-        self.last.iter().find(|(of, _)| *of == message).map_or(self.base, |(_, id)| (*id).max(self.base))
-    }
-
-    fn passed(&mut self, message: TypeId, id: EntryId) {
-        match self.last.iter_mut().find(|(of, _)| *of == message) {
-            Some((_, last)) => *last = id,
-            None => self.last.push((message, id)),
-        }
-    }
 }
 
 enum Turn {
@@ -225,7 +200,7 @@ impl Runner {
             Ok(head) => {
                 self.asking.remove(&topic);
                 self.tail.watch(&topic, head);
-                self.follows.insert(topic.clone(), Follow { epoch: 0, base: head, last: SmallVec::new() });
+                self.follows.insert(topic.clone(), Places::new(head));
                 self.feed.stood(&topic, 0);
                 // It may have been left while the head was asked for; then nobody looks again.
                 if !self.feed.shared.interest.contains(&topic) {
@@ -247,30 +222,24 @@ impl Runner {
     }
 
     fn publish(&mut self, topic: &Topic, batch: Batch) {
-        let Some(follow) = self.follows.get_mut(topic) else { return };
+        let Some(places) = self.follows.get_mut(topic) else { return };
+        if places.begin(&batch) {
+            self.feed.standing.insert(topic.clone(), places.epoch());
+        }
         if let Some(gap) = &batch.gap {
-            // What came before does not join on to what comes now.
-            follow.base = batch.entries.first().and_then(|entry| entry.id.prev()).unwrap_or(batch.next);
-            follow.last.clear();
-            if gap.cause == GapCause::Ahead {
-                follow.epoch = follow.epoch.wrapping_add(1);
-                self.feed.standing.insert(topic.clone(), follow.epoch);
-            }
             observe::history_gap(topic, gap.asked_after, &gap.cause);
         }
         for entry in &batch.entries {
             if entry.name.is_empty() {
                 // Another program's, which gave no name: it is for every type that someone listens for.
                 for kind in self.feed.types.all() {
-                    let place = Place { prev: follow.prev(kind.message()), epoch: follow.epoch };
+                    let place = places.pass(kind.message(), entry.id);
                     let published = kind.publish(&self.feed.shared, topic, entry, place);
-                    follow.passed(kind.message(), entry.id);
                     note(&self.feed, topic, entry, &published);
                 }
             } else if let Some(kind) = self.feed.types.get(&entry.name) {
-                let place = Place { prev: follow.prev(kind.message()), epoch: follow.epoch };
+                let place = places.pass(kind.message(), entry.id);
                 let published = kind.publish(&self.feed.shared, topic, entry, place);
-                follow.passed(kind.message(), entry.id);
                 note(&self.feed, topic, entry, &published);
             } else {
                 self.feed.unknown.fetch_add(1, Ordering::Relaxed);

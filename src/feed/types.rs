@@ -13,7 +13,7 @@ use crate::event::Body;
 use crate::event::Head;
 use crate::event::Payload;
 use crate::feed::logged::Logged;
-use crate::ids::EntryId;
+use crate::feed::place::Place;
 use crate::local::shard::Shared;
 use crate::log::Entry;
 use crate::topic::Topic;
@@ -36,13 +36,6 @@ pub(crate) trait Kind: Send + Sync {
     fn type_name(&self) -> &'static str;
     /// Decodes an entry and gives it to whoever on this node listens to its topic for this type.
     fn publish(&self, shared: &Shared, topic: &Topic, entry: &Entry, place: Place) -> Published;
-}
-
-/// Where an entry stands among those of its type.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
-    pub(crate) prev: EntryId,
-    pub(crate) epoch: u32,
 }
 
 pub(crate) enum Published {

@@ -217,7 +217,8 @@ impl<M: Payload> Follower<M> {
         match read {
             Ok(batch) => {
                 self.failures = 0;
-                self.replay.page(batch.next, batch.caught_up);
+                let replaced = batch.gap.as_ref().is_some_and(|gap| gap.cause == GapCause::Ahead);
+                self.replay.page(batch.next, batch.caught_up, replaced);
                 if let Some(gap) = &batch.gap {
                     observe::history_gap(&self.topic, gap.asked_after, &gap.cause);
                 }
@@ -280,8 +281,14 @@ impl<M: Payload> Follower<M> {
     }
 
     fn from_live(&mut self, event: &Event<Logged<M>>) -> Option<Followed<M>> {
-        if self.replay.live(event.id, event.prev, event.epoch) != Live::Deliver {
-            return None;
+        match self.replay.live(event.id, event.prev, event.epoch) {
+            Live::Deliver => {}
+            Live::Skip | Live::Reread => return None,
+            Live::Replaced => {
+                let had = self.progress.position().unwrap_or_default();
+                observe::history_gap(&self.topic, had, &GapCause::Ahead);
+                return Some(Followed::Gap(Gap::new(self.topic.clone(), had, None, GapCause::Ahead, true)));
+            }
         }
         self.progress.reached(event.id, true);
         Some(match &event.head {

@@ -24,7 +24,10 @@ use crate::log::Position;
 pub(crate) struct Replay {
     /// Everything up to here was taken, or told as a gap.
     at: Position,
+    /// Which log the live events are of, as far as is known.
     epoch: u32,
+    /// How often a page showed that the log is another one, and no live event yet.
+    replaced: u32,
     stands: bool,
     phase: Phase,
 }
@@ -63,11 +66,13 @@ pub(crate) enum Live {
     Skip,
     /// It does not join on: history is read again, and brings it.
     Reread,
+    /// It is of another log than what was had before: that is a gap, and the new log is read from its start.
+    Replaced,
 }
 
 impl Replay {
     pub(crate) fn new(from: Position) -> Self {
-        Self { at: from, epoch: 0, stands: false, phase: Phase::Read }
+        Self { at: from, epoch: 0, replaced: 0, stands: false, phase: Phase::Read }
     }
 
     pub(crate) fn want(&self) -> Want {
@@ -102,9 +107,10 @@ impl Replay {
         }
     }
 
-    /// A page was read up to `next`; its entries and its gap are to be delivered, all of them.
-    pub(crate) fn page(&mut self, next: EntryId, caught_up: bool) {
+    /// A page was read up to `next`; its entries and its gap are to be delivered, all of them. `replaced`: the gap says that it is another log.
+    pub(crate) fn page(&mut self, next: EntryId, caught_up: bool, replaced: bool) {
         self.at = Position::After(next);
+        self.replaced = self.replaced.wrapping_add(u32::from(replaced));
         self.phase = match self.phase {
             Phase::Reading { stood: true } if caught_up => Phase::Live,
             // The feed may have come to stand meanwhile: then once more is enough.
@@ -117,13 +123,17 @@ impl Replay {
     pub(crate) fn live(&mut self, id: EntryId, prev: EntryId, epoch: u32) -> Live {
         // Epochs count up and wrap.
         let newer = epoch.wrapping_sub(self.epoch);
-        if newer != 0 {
-            if newer > u32::MAX / 2 {
-                return Live::Skip;
+        if newer > u32::MAX / 2 {
+            return Live::Skip;
+        }
+        if newer > 0 {
+            let known = newer <= self.replaced;
+            (self.epoch, self.replaced, self.phase) = (epoch, 0, Phase::Read);
+            if known {
+                return Live::Reread;
             }
-            self.epoch = epoch;
-            self.phase = Phase::Read;
-            return Live::Reread;
+            self.at = Position::After(EntryId::MIN);
+            return Live::Replaced;
         }
         let Position::After(at) = self.at else {
             self.phase = Phase::Read;
