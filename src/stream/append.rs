@@ -58,7 +58,8 @@ impl AppendOptions {
 impl PubSub {
     /// Appends a message to a topic of the log. When it returns, the message is as durable as the store says
     /// ([`Durability`](crate::log::Durability)); then it goes to every subscriber of the topic, on every node that shares the store, in the
-    /// log's order, with [`Event::id`](crate::Event::id).
+    /// log's order, with [`Event::id`](crate::Event::id). A plain subscription on this node gets it if it was made before this call; one that was made
+    /// while it was on its way may, too. On another node it has to stand first, which [`subscribe_from`](Self::subscribe_from) waits for.
     ///
     /// ```
     /// use actix_pubsub::{Payload, PubSub};

@@ -217,8 +217,7 @@ impl<M: Payload> Follower<M> {
         match read {
             Ok(batch) => {
                 self.failures = 0;
-                let replaced = batch.gap.as_ref().is_some_and(|gap| gap.cause == GapCause::Ahead);
-                self.replay.page(batch.next, batch.caught_up, replaced);
+                self.replay.page(batch.next, batch.caught_up);
                 if let Some(gap) = &batch.gap {
                     observe::history_gap(&self.topic, gap.asked_after, &gap.cause);
                 }

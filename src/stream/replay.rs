@@ -26,8 +26,6 @@ pub(crate) struct Replay {
     at: Position,
     /// Which log the live events are of, as far as is known.
     epoch: u32,
-    /// How often a page showed that the log is another one, and no live event yet.
-    replaced: u32,
     stands: bool,
     phase: Phase,
 }
@@ -72,7 +70,7 @@ pub(crate) enum Live {
 
 impl Replay {
     pub(crate) fn new(from: Position) -> Self {
-        Self { at: from, epoch: 0, replaced: 0, stands: false, phase: Phase::Read }
+        Self { at: from, epoch: 0, stands: false, phase: Phase::Read }
     }
 
     pub(crate) fn want(&self) -> Want {
@@ -107,10 +105,9 @@ impl Replay {
         }
     }
 
-    /// A page was read up to `next`; its entries and its gap are to be delivered, all of them. `replaced`: the gap says that it is another log.
-    pub(crate) fn page(&mut self, next: EntryId, caught_up: bool, replaced: bool) {
+    /// A page was read up to `next`; its entries and its gap are to be delivered, all of them.
+    pub(crate) fn page(&mut self, next: EntryId, caught_up: bool) {
         self.at = Position::After(next);
-        self.replaced = self.replaced.wrapping_add(u32::from(replaced));
         self.phase = match self.phase {
             Phase::Reading { stood: true } if caught_up => Phase::Live,
             // The feed may have come to stand meanwhile: then once more is enough.
@@ -127,11 +124,8 @@ impl Replay {
             return Live::Skip;
         }
         if newer > 0 {
-            let known = newer <= self.replaced;
-            (self.epoch, self.replaced, self.phase) = (epoch, 0, Phase::Read);
-            if known {
-                return Live::Reread;
-            }
+            // A page may have said so already. But it may have been of yet another log; so this is told twice rather than never.
+            (self.epoch, self.phase) = (epoch, Phase::Read);
             self.at = Position::After(EntryId::MIN);
             return Live::Replaced;
         }

@@ -1,9 +1,11 @@
 //! Tests of the hand-over: random interleavings of appends, trims, a slow and failing store, a feed that stands when it likes, a ring that
-//! overflows, followers that crash, and logs that are lost. `PROPTEST_CASES=1000000` looks longer; a failure prints its case and its seed.
+//! overflows, followers that crash, and logs that are lost. `PROPTEST_CASES=1000000` looks longer; a failure prints its case and its seed, `SEED=n` repeats it.
 
 use std::any::TypeId;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -11,6 +13,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::Live;
 use super::Replay;
@@ -46,6 +49,8 @@ enum Step {
     Trim(u8),
     /// The log is lost, and begins anew with lower ids.
     Lose,
+    /// The new log, which the feed has seen, grows past everything that the old one had.
+    Outgrow,
     /// The feed comes to stand.
     Stand,
     /// The feed looks at its tail.
@@ -67,6 +72,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::AppendUnnamed),
         2 => (0..6_u8).prop_map(Step::Trim),
         1 => Just(Step::Lose),
+        1 => Just(Step::Outgrow),
         2 => Just(Step::Stand),
         6 => Just(Step::Feed),
         10 => Just(Step::Follow),
@@ -91,11 +97,17 @@ struct World {
     wall_ms: Arc<AtomicU64>,
     /// Every entry that the follower has to see, of the log that there is now.
     ours: Vec<EntryId>,
-    /// How often the log was lost, and how often the follower knows of.
+    /// How often the log was lost: which one it is now.
     lost: u32,
+    /// The feed stood when it was lost last, and has told the two apart.
+    noticed: bool,
+    outgrown: bool,
+    /// How often the follower was told so.
+    told: u32,
     tail: Box<dyn Tail>,
     places: Option<Places>,
-    ring: VecDeque<(EntryId, Place)>,
+    /// Live events, and which log each is of.
+    ring: VecDeque<(EntryId, Place, u32)>,
     replay: Replay,
     /// The page that the store has looked up, and of which log.
     looked_up: Option<(u32, Batch)>,
@@ -125,6 +137,9 @@ impl World {
             wall_ms,
             ours: Vec::new(),
             lost: 0,
+            noticed: false,
+            outgrown: false,
+            told: 0,
             tail,
             places: None,
             ring: VecDeque::new(),
@@ -154,7 +169,7 @@ impl World {
                     places.pass(TypeId::of::<Theirs>(), entry.id);
                 }
                 if entry.name != "theirs" {
-                    self.ring.push_back((entry.id, places.pass(TypeId::of::<Ours>(), entry.id)));
+                    self.ring.push_back((entry.id, places.pass(TypeId::of::<Ours>(), entry.id), self.lost));
                     if self.ring.len() > RING {
                         self.ring.pop_front();
                     }
@@ -189,9 +204,9 @@ impl World {
                 let Some((log, batch)) = self.looked_up.take() else { return };
                 self.reading = None;
                 let replaced = batch.gap.as_ref().is_some_and(|gap| gap.cause == GapCause::Ahead);
-                self.replay.page(batch.next, batch.caught_up, replaced);
+                self.replay.page(batch.next, batch.caught_up);
                 if replaced {
-                    self.lost_log();
+                    self.lost_log(log);
                 }
                 if log != self.lost {
                     // It speaks of a log that was lost since. That there is another one is found out by the next page.
@@ -201,31 +216,40 @@ impl World {
                     if !replaced {
                         assert_eq!(gap.cause, GapCause::Trimmed);
                         let left_out = self.between(self.at, gap.asked_after);
-                        assert!(left_out.is_empty(), "{left_out:?} were left out before a gap after {}", gap.asked_after);
+                        assert!(
+                            left_out.is_empty() || self.outgrown,
+                            "{left_out:?} were left out before a gap after {}",
+                            gap.asked_after
+                        );
                     }
                     let last_gone = gap.resumes_at.map_or(batch.next, |first| first.prev().unwrap());
                     let kept = self.kept();
                     let gone = self.between(self.at, last_gone);
-                    assert!(gone.iter().all(|id| !kept.contains(id)), "a gap says that {gone:?} are gone, kept are {kept:?}");
+                    assert!(
+                        gone.iter().all(|id| !kept.contains(id)) || self.outgrown,
+                        "a gap says that {gone:?} are gone, kept are {kept:?}"
+                    );
                     self.at = self.at.max(last_gone);
                 }
                 self.give_all(&batch);
             }
             Want::Standing => {}
             Want::Live => {
-                let Some((id, place)) = self.ring.pop_front() else { return };
+                let Some((id, place, log)) = self.ring.pop_front() else { return };
                 match self.replay.live(id, place.prev, place.epoch) {
                     Live::Deliver => self.give(id),
                     Live::Skip | Live::Reread => {}
-                    Live::Replaced => self.lost_log(),
+                    Live::Replaced => self.lost_log(log),
                 }
             }
         }
     }
 
     /// The follower is told that the log is another one.
-    fn lost_log(&mut self) {
-        assert!(self.lost > 0, "no log was lost");
+    fn lost_log(&mut self, log: u32) {
+        self.told += 1;
+        // Once by a page and once by the feed, at most.
+        assert!(self.told <= 2 * self.lost && log > 0, "it is told {} times of {} lost logs", self.told, self.lost);
         self.given.clear();
         self.at = EntryId::MIN;
     }
@@ -250,7 +274,8 @@ impl World {
         assert!(self.given.last().is_none_or(|last| *last < id), "{id} comes after {:?}", self.given.last());
         let left_out = self.between(self.at, id.prev().unwrap());
         // What a lost log is asked for may come after the loss, and says nothing of the new one.
-        assert!(left_out.is_empty() || !self.ours.contains(&id), "{left_out:?} were left out before {id}");
+        // A new log that has grown past the old one is not told from it by a page; the feed does, by and by.
+        assert!(left_out.is_empty() || !self.ours.contains(&id) || self.outgrown, "{left_out:?} were left out before {id}");
         self.at = id;
         self.given.push(id);
     }
@@ -266,11 +291,20 @@ impl World {
             Step::Lose => {
                 // Lower ids for good, and the feed has seen the old log's end: a new log that has grown past a reader's position looks like the old one.
                 while self.feed() {}
-                self.wall_ms.fetch_sub(1_000, Ordering::Relaxed);
+                self.wall_ms.store(1_000_000 - 1_000 * u64::from(self.lost + 1), Ordering::Relaxed);
                 now(self.store.delete(&self.topic));
                 self.ours.clear();
                 self.lost += 1;
+                (self.noticed, self.outgrown) = (self.places.is_some(), false);
                 self.append("ours");
+            }
+            Step::Outgrow => {
+                if self.noticed {
+                    while self.feed() {}
+                    self.outgrown = true;
+                    self.wall_ms.store(2_000_000, Ordering::Relaxed);
+                    self.append("ours");
+                }
             }
             Step::Stand => self.stand(),
             Step::Feed => {
@@ -284,9 +318,12 @@ impl World {
                     self.replay.failed();
                 }
             }
+            // Where it was in the old log looks like a place in the new one: that is for nobody to tell.
+            Step::Crash if self.outgrown => {}
             Step::Crash => {
+                self.noticed = false;
                 self.replay = Replay::new(Position::After(self.given.last().copied().unwrap_or(EntryId::MIN)));
-                (self.reading, self.looked_up) = (None, None);
+                (self.reading, self.looked_up, self.told) = (None, None, 0);
                 self.ring.clear();
                 if let Some(places) = &self.places {
                     self.replay.stood(places.epoch());
@@ -311,10 +348,13 @@ impl World {
     }
 }
 
-/// A thousand cases, or as many as `PROPTEST_CASES` says.
+/// A thousand cases, or as many as `PROPTEST_CASES` says, from the seed in `SEED` or a new one.
 fn config() -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1_000);
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    let number = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
+    let seed = number("SEED").unwrap_or_else(|| RandomState::new().hash_one("seed"));
+    println!("SEED={seed}");
+    let cases = number("PROPTEST_CASES").map_or(1_000, |cases| cases as u32);
+    ProptestConfig { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..ProptestConfig::default() }
 }
 
 proptest! {

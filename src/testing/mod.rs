@@ -1,3 +1,4 @@
-//! Testing: contract suites for stores of your own (feature `testing`). Outside of semver.
+//! Testing: contract suites and faults, for stores of your own and for tests of what stands on a store (feature `testing`). Outside of semver.
 
+pub mod faults;
 pub mod store;

@@ -7,6 +7,7 @@ mod contract;
 mod contracts;
 mod death;
 mod fair;
+mod follow;
 mod input;
 mod order;
 mod overflow;
