@@ -217,7 +217,8 @@ impl<M: Payload> Follower<M> {
         match read {
             Ok(batch) => {
                 self.failures = 0;
-                self.replay.page(batch.next, batch.caught_up);
+                let replaced = batch.gap.as_ref().is_some_and(|gap| gap.cause == GapCause::Ahead);
+                self.replay.page(batch.next, batch.caught_up, replaced);
                 if let Some(gap) = &batch.gap {
                     observe::history_gap(&self.topic, gap.asked_after, &gap.cause);
                 }

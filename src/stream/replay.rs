@@ -26,6 +26,8 @@ pub(crate) struct Replay {
     at: Position,
     /// Which log the live events are of, as far as is known.
     epoch: u32,
+    /// A page showed that the log is another one, so live events may still be of the old one, until one with this id was read from the new.
+    doubt: Option<EntryId>,
     stands: bool,
     phase: Phase,
 }
@@ -70,7 +72,7 @@ pub(crate) enum Live {
 
 impl Replay {
     pub(crate) fn new(from: Position) -> Self {
-        Self { at: from, epoch: 0, stands: false, phase: Phase::Read }
+        Self { at: from, epoch: 0, doubt: None, stands: false, phase: Phase::Read }
     }
 
     pub(crate) fn want(&self) -> Want {
@@ -105,9 +107,14 @@ impl Replay {
         }
     }
 
-    /// A page was read up to `next`; its entries and its gap are to be delivered, all of them.
-    pub(crate) fn page(&mut self, next: EntryId, caught_up: bool) {
+    /// A page was read up to `next`; its entries and its gap are to be delivered, all of them. `replaced`: the gap says that it is another log.
+    pub(crate) fn page(&mut self, next: EntryId, caught_up: bool, replaced: bool) {
         self.at = Position::After(next);
+        if replaced {
+            self.doubt = Some(EntryId::MAX);
+        } else if self.doubt.is_some_and(|id| id <= next) {
+            self.doubt = None;
+        }
         self.phase = match self.phase {
             Phase::Reading { stood: true } if caught_up => Phase::Live,
             // The feed may have come to stand meanwhile: then once more is enough.
@@ -125,7 +132,7 @@ impl Replay {
         }
         if newer > 0 {
             // A page may have said so already. But it may have been of yet another log; so this is told twice rather than never.
-            (self.epoch, self.phase) = (epoch, Phase::Read);
+            (self.epoch, self.doubt, self.phase) = (epoch, None, Phase::Read);
             self.at = Position::After(EntryId::MIN);
             return Live::Replaced;
         }
@@ -135,6 +142,10 @@ impl Replay {
         };
         if id <= at {
             return Live::Skip;
+        }
+        if self.doubt.is_some() {
+            (self.doubt, self.phase) = (Some(id), Phase::Read);
+            return Live::Reread;
         }
         if prev > at {
             self.phase = Phase::Read;

@@ -204,7 +204,7 @@ impl World {
                 let Some((log, batch)) = self.looked_up.take() else { return };
                 self.reading = None;
                 let replaced = batch.gap.as_ref().is_some_and(|gap| gap.cause == GapCause::Ahead);
-                self.replay.page(batch.next, batch.caught_up);
+                self.replay.page(batch.next, batch.caught_up, replaced);
                 if replaced {
                     self.lost_log(log);
                 }
