@@ -392,9 +392,13 @@ impl<M> Drop for Intake<M> {
             if !done.is_empty() {
                 Arc::clone(&member).ack(done).await;
             }
+            let rest = back.iter().map(|(_, delay)| *delay).max().unwrap_or_default();
             for (token, delay) in back {
                 Arc::clone(&member).nack(vec![token], delay).await;
             }
+            // To leave the group gives everything back at once, so not before the back-off is over.
+            tokio::time::sleep(rest).await;
+            member.leave().await;
         });
     }
 }

@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 mod churn;
+mod consume;
 mod contexts;
 mod contract;
 mod contracts;
