@@ -30,6 +30,8 @@
 mod admin;
 mod block;
 mod contract;
+#[cfg(test)]
+mod crash;
 mod disk;
 mod engine;
 mod groups;

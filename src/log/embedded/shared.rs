@@ -50,6 +50,8 @@ pub(super) struct Shared {
     topics: Mutex<Topics>,
     /// Commits were acked that are not on disk.
     unsynced: AtomicBool,
+    /// Nobody knows what became of the last commit: what is in memory may not be what is on the disk.
+    unknown: AtomicBool,
 }
 
 /// Changes of groups that ride on a commit.
@@ -71,8 +73,8 @@ impl Shared {
                 detail: format!("it is that of commit {}, the store was closed after {commits}", topics.store.commits),
             });
         }
-        let (watches, unsynced) = (Arc::default(), AtomicBool::new(false));
-        let shared = Self { settings, engine, watches, topics: Mutex::new(topics), unsynced };
+        let (watches, unsynced, unknown) = (Arc::default(), AtomicBool::new(false), AtomicBool::new(false));
+        let shared = Self { settings, engine, watches, topics: Mutex::new(topics), unsynced, unknown };
         shared.engine.mark_open()?;
         Ok(shared)
     }
@@ -89,6 +91,21 @@ impl Shared {
     /// Whether there is something that no commit on disk has.
     pub(super) fn is_unsettled(&self) -> bool {
         self.unsynced.load(Ordering::Relaxed) || !self.lock().dirty.is_empty()
+    }
+
+    /// Makes memory what the disk is, if that is not known. The writer calls it before it decides anything.
+    pub(super) fn know(&self) -> Result<(), StoreError> {
+        if self.unknown.load(Ordering::Relaxed) { self.reload() } else { Ok(()) }
+    }
+
+    fn reload(&self) -> Result<(), StoreError> {
+        self.unknown.store(true, Ordering::Relaxed);
+        let now = self.now();
+        let topics = Topics::load(&self.engine, now.steady_ms, now.window)?;
+        *self.lock() = topics;
+        self.unknown.store(false, Ordering::Relaxed);
+        self.unsynced.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Makes one commit of what `write` does and of the groups' changes. An error has done nothing, save `Unavailable` with `Unknown`.
@@ -157,21 +174,27 @@ impl Shared {
             Ok(found) if found == before => Err(error),
             // Acked commits that were not on disk yet are lost: what is in memory is ahead of the disk.
             Ok(_) => {
-                let now = self.now();
-                *self.lock() = Topics::load(&self.engine, now.steady_ms, now.window)?;
-                self.unsynced.store(false, Ordering::Relaxed);
+                self.reload()?;
                 Err(error)
             }
-            Err(_) => Err(match error {
-                StoreError::Unavailable { source, .. } => StoreError::Unavailable { outcome: Outcome::Unknown, source },
-                error => error,
-            }),
+            Err(_) => {
+                self.unknown.store(true, Ordering::Relaxed);
+                Err(match error {
+                    StoreError::Unavailable { source, .. } | StoreError::Full { source } => {
+                        StoreError::Unavailable { outcome: Outcome::Unknown, source }
+                    }
+                    error => error,
+                })
+            }
         }
     }
 
     /// Writes what is left and closes the file.
     pub(super) fn close(&self) -> Result<(), StoreError> {
-        let flushed = if self.is_unsettled() { self.commit(redb::Durability::Immediate, None, |_| Ok(())) } else { Ok(()) };
+        let flushed = self.know().and_then(|()| match self.is_unsettled() {
+            true => self.commit(redb::Durability::Immediate, None, |_| Ok(())),
+            false => Ok(()),
+        });
         let commits = self.lock().store.commits;
         self.engine.close(commits)?;
         flushed

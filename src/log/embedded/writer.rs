@@ -130,14 +130,17 @@ impl Work<'_> {
 
     fn other(&mut self, request: Request) {
         let shared = self.shared;
+        let known = shared.know();
         // Whoever asked may be gone: nothing is owed to it.
         match request {
-            Request::Trim(topic, to, reply) => drop(reply.send(admin::trim(shared, &topic, to))),
-            Request::Delete(topic, reply) => drop(reply.send(admin::delete(shared, &topic))),
-            Request::CreateGroup(group, from, reply) => drop(reply.send(admin::create_group(shared, &group, from))),
-            Request::DeleteGroup(group, reply) => drop(reply.send(admin::delete_group(shared, &group))),
+            Request::Trim(topic, to, reply) => drop(reply.send(known.and_then(|()| admin::trim(shared, &topic, to)))),
+            Request::Delete(topic, reply) => drop(reply.send(known.and_then(|()| admin::delete(shared, &topic)))),
+            Request::CreateGroup(group, from, reply) => {
+                drop(reply.send(known.and_then(|()| admin::create_group(shared, &group, from))));
+            }
+            Request::DeleteGroup(group, reply) => drop(reply.send(known.and_then(|()| admin::delete_group(shared, &group)))),
             Request::Sync(reply) => {
-                let synced = if shared.is_unsettled() { self.flush() } else { Ok(()) };
+                let synced = known.and_then(|()| if shared.is_unsettled() { self.flush() } else { Ok(()) });
                 let _ = reply.send(synced);
             }
             Request::Close(reply) => self.closing = Some(reply),
@@ -147,7 +150,8 @@ impl Work<'_> {
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
-        let flushed = self.shared.commit(redb::Durability::Immediate, None, |_| Ok(()));
+        let known = self.shared.know();
+        let flushed = known.and_then(|()| self.shared.commit(redb::Durability::Immediate, None, |_| Ok(())));
         self.committed |= flushed.is_ok();
         if let Err(error) = &flushed {
             tracing::warn!(%error, "deliveries and acks are not on disk yet");
@@ -178,6 +182,7 @@ impl Work<'_> {
     /// One commit. Takes the appends and answers them, unless it fails.
     fn round(&mut self, appends: &mut Vec<Appending>) -> Result<(), StoreError> {
         let (shared, now) = (self.shared, self.shared.now());
+        shared.know()?;
         let mut answers = Vec::with_capacity(appends.len());
         let mut round = {
             let topics = shared.lock();
