@@ -109,15 +109,7 @@ impl<'a> Block<'a> {
             let (content, last) = (from.number()?, from.id()?);
             let last_ordinal = first_ordinal.checked_add(u64::from(count).checked_sub(1)?)?;
             let entries = &body[from.at()..];
-            (of == topic && first <= last).then_some(Self {
-                key,
-                first,
-                last,
-                first_ordinal,
-                last_ordinal,
-                content,
-                entries,
-            })
+            (of == topic && first <= last).then_some(Self { key, first, last, first_ordinal, last_ordinal, content, entries })
         };
         parse().ok_or_else(|| row::corrupt(key, "it is no block of this topic"))
     }

@@ -249,7 +249,8 @@ async fn check(image: Vec<u8>, promises: &Promises, done: usize) {
         assert!(info.last >= last_promised, "{name} ends at {}, {last_promised} was promised", info.last);
         let first = batch.entries.first().map_or(info.last, |entry| entry.id);
         assert!(trim_promised.is_none_or(|trimmed| first > trimmed || batch.entries.is_empty()), "a trim is undone");
-        let expected: Vec<_> = all.iter().filter(|(_, of, _)| of.id >= first && of.id <= info.last).map(|(_, of, _)| of).collect();
+        let expected: Vec<_> =
+            all.iter().filter(|(_, of, _)| of.id >= first && of.id <= info.last).map(|(_, of, _)| of).collect();
         let expected = if batch.entries.is_empty() { Vec::new() } else { expected };
         assert_eq!(batch.entries.iter().collect::<Vec<_>>(), expected, "in {name}");
         // What is before the first kept entry was trimmed, not lost.
@@ -347,8 +348,11 @@ fn embedded_survives_a_write_that_fails_and_loses_nothing_acked() {
             }
             *tape.fail_in.lock().unwrap() = None;
             let read = store.read(&t, Position::Start, Limit::entries(1_000)).await.unwrap();
-            let read: Vec<_> =
-                read.entries.iter().map(|entry| (entry.id, std::str::from_utf8(&entry.payload).unwrap().parse().unwrap())).collect();
+            let read: Vec<_> = read
+                .entries
+                .iter()
+                .map(|entry| (entry.id, std::str::from_utf8(&entry.payload).unwrap().parse().unwrap()))
+                .collect();
             assert!(kept.iter().all(|of| read.contains(of)), "after {n}");
             assert!(read.len() <= kept.len() + 1, "what failed is not there, unless nobody could know");
             kept = read;

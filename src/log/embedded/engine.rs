@@ -1,5 +1,6 @@
 //! Engine: redb under a guard. Its errors become ours, its panics errors, and after one it is opened again. Knows rows, no topics.
 
+use std::io;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
@@ -91,6 +92,8 @@ pub(super) type Tried<T> = Result<T, Failure>;
 /// An error of redb as one of ours.
 fn convert(error: redb::Error) -> StoreError {
     match error {
+        // What redb makes of pages that are not its own, or that point out of the file.
+        redb::Error::Io(error) if NONSENSE.contains(&error.kind()) => damaged(error.to_string()),
         redb::Error::Io(error) => disk::failed(error),
         redb::Error::Corrupted(detail) => damaged(detail),
         error @ (redb::Error::TableTypeMismatch { .. }
@@ -101,6 +104,8 @@ fn convert(error: redb::Error) -> StoreError {
         error => StoreError::Unavailable { outcome: Outcome::NotDone, source: Arc::new(error) },
     }
 }
+
+const NONSENSE: [io::ErrorKind; 3] = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof, io::ErrorKind::InvalidInput];
 
 fn damaged(detail: String) -> StoreError {
     StoreError::Corrupt { at: "the engine's pages".to_owned(), detail }

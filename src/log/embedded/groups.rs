@@ -112,9 +112,8 @@ impl EmbeddedStore {
         })?;
         let mut fetched = self.fetched(group, no, due)?;
         loop {
-            let (meta, from, room, next_due_ms) = self.group(group, |meta, slot| {
-                (*meta, slot.state.last, slot.state.room(), slot.state.next_due_ms())
-            })?;
+            let (meta, from, room, next_due_ms) =
+                self.group(group, |meta, slot| (*meta, slot.state.last, slot.state.room(), slot.state.next_due_ms()))?;
             let room = fetch.entries.saturating_sub(fetched.len()).min(room);
             if room == 0 || from >= meta.last {
                 return Ok((fetched, next_due_ms));

@@ -32,6 +32,8 @@ mod block;
 mod contract;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod damage;
 mod disk;
 mod engine;
 mod groups;

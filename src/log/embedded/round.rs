@@ -12,10 +12,10 @@ use crate::log::embedded::engine::Tried;
 use crate::log::embedded::engine::Writing;
 use crate::log::embedded::read;
 use crate::log::embedded::read::Cut;
+use crate::log::embedded::row;
 use crate::log::embedded::row::KeysRow;
 use crate::log::embedded::row::Meta;
 use crate::log::embedded::row::StoreRow;
-use crate::log::embedded::row;
 use crate::log::embedded::topics::KeyRow;
 use crate::log::embedded::topics::TopicState;
 use crate::log::embedded::topics::Topics;
@@ -126,15 +126,7 @@ impl Round {
 
 impl Staged {
     fn new(meta: Meta, expired: Vec<Vec<u8>>) -> Self {
-        Self {
-            meta,
-            blocks: Vec::new(),
-            keys: Vec::new(),
-            key_ids: HashMap::new(),
-            expired,
-            cut: Cut::default(),
-            changed: false,
-        }
+        Self { meta, blocks: Vec::new(), keys: Vec::new(), key_ids: HashMap::new(), expired, cut: Cut::default(), changed: false }
     }
 
     fn append(&mut self, state: Option<&TopicState>, batch: &Append, now: Now) -> Result<Vec<Appended>, StoreError> {

@@ -226,9 +226,7 @@ impl EmbeddedStore {
     fn absent(&self, topic: &Topic, from: Position) -> Result<Batch, StoreError> {
         self.inner.shared.engine.check_open()?;
         let gap = match from {
-            Position::After(id) if id > Default::default() => {
-                Some(Gap::new(topic.clone(), id, None, GapCause::Ahead, true))
-            }
+            Position::After(id) if id > Default::default() => Some(Gap::new(topic.clone(), id, None, GapCause::Ahead, true)),
             _ => None,
         };
         Ok(Batch { gap, caught_up: true, ..Batch::default() })
@@ -240,7 +238,11 @@ impl EmbeddedStore {
         let Some((meta, groups)) = known else {
             return Ok(TopicInfo { appended: Some(0), bytes: Some(0), ..TopicInfo::default() });
         };
-        let first = if meta.kept() == 0 { None } else { self.read_batch(topic, Position::Start, Limit { entries: 1, bytes: 0 })?.entries.pop() };
+        let first = if meta.kept() == 0 {
+            None
+        } else {
+            self.read_batch(topic, Position::Start, Limit { entries: 1, bytes: 0 })?.entries.pop()
+        };
         Ok(TopicInfo {
             entries: meta.kept(),
             appended: Some(meta.appended),
@@ -295,4 +297,3 @@ impl fmt::Debug for EmbeddedStore {
         f.debug_struct("EmbeddedStore").field("topics", &self.inner.shared.lock().topics.len()).finish_non_exhaustive()
     }
 }
-

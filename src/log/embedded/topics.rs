@@ -169,10 +169,7 @@ impl Loading {
             Some(&row::GROUP) => {
                 let group = GroupRow::decode(key, value)?;
                 let state = self.topic(group.topic).ok_or_else(orphan)?;
-                state
-                    .groups
-                    .get_or_insert_default()
-                    .insert(group.name.clone(), GroupSlot::new(group.no, group.state));
+                state.groups.get_or_insert_default().insert(group.name.clone(), GroupSlot::new(group.no, group.state));
                 self.groups.insert((group.topic, group.no), group.name);
             }
             Some(&row::HELD) => {
