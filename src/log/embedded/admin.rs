@@ -23,7 +23,7 @@ use crate::topic::Topic;
 const DURABLE: redb::Durability = redb::Durability::Immediate;
 
 fn meta(shared: &Shared, topic: &Topic) -> Option<Meta> {
-    shared.lock().topics.get(topic).map(|state| state.meta)
+    shared.lock().by_name.get(topic).map(|state| state.meta)
 }
 
 pub(super) fn trim(shared: &Shared, topic: &Topic, to: Trim) -> Result<u64, StoreError> {
@@ -38,7 +38,7 @@ pub(super) fn trim(shared: &Shared, topic: &Topic, to: Trim) -> Result<u64, Stor
         rows.put(&key, &value)?;
         Ok(after)
     })?;
-    if let Some(state) = shared.lock().topics.get_mut(topic) {
+    if let Some(state) = shared.lock().by_name.get_mut(topic) {
         state.meta = after;
     }
     Ok(after.gone - before.gone)
@@ -54,7 +54,7 @@ pub(super) fn delete(shared: &Shared, topic: &Topic) -> Result<bool, StoreError>
         }
         Ok(())
     })?;
-    shared.lock().topics.remove(topic);
+    shared.lock().by_name.remove(topic);
     shared.watches.moved(topic);
     Ok(true)
 }
@@ -62,7 +62,7 @@ pub(super) fn delete(shared: &Shared, topic: &Topic) -> Result<bool, StoreError>
 pub(super) fn create_group(shared: &Shared, group: &Group, from: Position) -> Result<bool, StoreError> {
     let (known, exists) = {
         let topics = shared.lock();
-        let state = topics.topics.get(&group.topic);
+        let state = topics.by_name.get(&group.topic);
         let exists = state.and_then(|state| state.groups.as_ref()).is_some_and(|groups| groups.contains_key(&group.name));
         (state.map(|state| state.meta), exists)
     };
@@ -84,7 +84,7 @@ pub(super) fn create_group(shared: &Shared, group: &Group, from: Position) -> Re
         Ok((meta, no, state))
     })?;
     let mut topics = shared.lock();
-    let topic = topics.topics.entry(group.topic.clone()).or_insert_with(|| TopicState::new(meta));
+    let topic = topics.by_name.entry(group.topic.clone()).or_insert_with(|| TopicState::new(meta));
     topic.groups.get_or_insert_default().insert(group.name.clone(), GroupSlot::new(no, state));
     Ok(true)
 }
@@ -123,7 +123,7 @@ pub(super) fn start(meta: &Meta, from: Position) -> EntryId {
 pub(super) fn delete_group(shared: &Shared, group: &Group) -> Result<bool, StoreError> {
     let numbers = {
         let mut topics = shared.lock();
-        let state = topics.topics.get_mut(&group.topic);
+        let state = topics.by_name.get_mut(&group.topic);
         state.and_then(|state| Some((state.meta.no, state.group_mut(&group.name)?.no)))
     };
     let Some((topic, no)) = numbers else { return Ok(false) };
@@ -134,7 +134,7 @@ pub(super) fn delete_group(shared: &Shared, group: &Group) -> Result<bool, Store
         rows.remove_all(&key)
     })?;
     let mut topics = shared.lock();
-    if let Some(state) = topics.topics.get_mut(&group.topic) {
+    if let Some(state) = topics.by_name.get_mut(&group.topic) {
         if let Some(groups) = &mut state.groups {
             groups.remove(&group.name);
         }

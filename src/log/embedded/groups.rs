@@ -31,7 +31,7 @@ impl EmbeddedStore {
         self.inner.shared.engine.check_open()?;
         let mut topics = self.inner.shared.lock();
         let no_group = || StoreError::NoGroup(group.clone());
-        let state = topics.topics.get_mut(&group.topic).ok_or_else(no_group)?;
+        let state = topics.by_name.get_mut(&group.topic).ok_or_else(no_group)?;
         let meta = state.meta;
         Ok(with(&meta, state.group_mut(&group.name).ok_or_else(no_group)?))
     }
@@ -190,7 +190,7 @@ impl EmbeddedStore {
     pub(super) fn groups_of(&self, topic: &Topic) -> Result<Vec<GroupInfo>, StoreError> {
         self.inner.shared.engine.check_open()?;
         let topics = self.inner.shared.lock();
-        let Some(state) = topics.topics.get(topic) else { return Ok(Vec::new()) };
+        let Some(state) = topics.by_name.get(topic) else { return Ok(Vec::new()) };
         let meta = state.meta;
         let info = |(name, slot): (&Name, &GroupSlot)| {
             let read = slot.state.read.unwrap_or_default().max(meta.gone);

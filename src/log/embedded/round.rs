@@ -69,7 +69,7 @@ impl Round {
         if batch.entries.is_empty() {
             return Ok(Vec::new());
         }
-        let known = topics.topics.get(topic);
+        let known = topics.by_name.get(topic);
         if !self.topics.contains_key(topic) {
             let (meta, expired) = match known {
                 Some(state) => (state.meta, state.expired_keys(now.steady_ms)),
@@ -111,7 +111,7 @@ impl Round {
             if !staged.changed {
                 continue;
             }
-            let state = topics.topics.entry(topic.clone()).or_insert_with(|| TopicState::new(staged.meta));
+            let state = topics.by_name.entry(topic.clone()).or_insert_with(|| TopicState::new(staged.meta));
             state.meta = staged.meta;
             state.expire_keys(now.steady_ms);
             if let Some(row) = staged.keys_row(now) {

@@ -191,10 +191,9 @@ impl Shared {
 
     /// Writes what is left and closes the file.
     pub(super) fn close(&self) -> Result<(), StoreError> {
-        let flushed = self.know().and_then(|()| match self.is_unsettled() {
-            true => self.commit(redb::Durability::Immediate, None, |_| Ok(())),
-            false => Ok(()),
-        });
+        let flushed = self
+            .know()
+            .and_then(|()| if self.is_unsettled() { self.commit(redb::Durability::Immediate, None, |_| Ok(())) } else { Ok(()) });
         let commits = self.lock().store.commits;
         self.engine.close(commits)?;
         flushed
@@ -207,7 +206,7 @@ impl Riders {
         let mut riders = Self::default();
         let dirty: HashSet<_> = std::mem::take(&mut topics.dirty);
         for (topic, name) in dirty {
-            let Some(state) = topics.topics.get_mut(&topic) else { continue };
+            let Some(state) = topics.by_name.get_mut(&topic) else { continue };
             let no = state.meta.no;
             let Some(slot) = state.group_mut(&name) else { continue };
             let changed: Vec<EntryId> = std::mem::take(&mut slot.changed).into_iter().collect();
@@ -226,7 +225,7 @@ impl Riders {
     /// The commit failed: they ride on the next.
     fn give_back(self, topics: &mut Topics) {
         for (topic, name, changed) in self.groups {
-            let Some(slot) = topics.topics.get_mut(&topic).and_then(|state| state.group_mut(&name)) else { continue };
+            let Some(slot) = topics.by_name.get_mut(&topic).and_then(|state| state.group_mut(&name)) else { continue };
             slot.changed.extend(changed);
             topics.dirty.insert((topic, name));
         }

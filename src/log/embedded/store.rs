@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
+use crate::ids::EntryId;
 use crate::log::clock::Clock;
 use crate::log::embedded::admin;
 use crate::log::embedded::disk;
@@ -193,7 +194,7 @@ impl EmbeddedStore {
 
     /// The topic's numbers as they are in memory.
     pub(super) fn meta(&self, topic: &Topic) -> Option<Meta> {
-        self.inner.shared.lock().topics.get(topic).map(|state| state.meta)
+        self.inner.shared.lock().by_name.get(topic).map(|state| state.meta)
     }
 
     pub(super) fn read_batch(&self, topic: &Topic, from: Position, limit: Limit) -> Result<Batch, StoreError> {
@@ -226,7 +227,7 @@ impl EmbeddedStore {
     fn absent(&self, topic: &Topic, from: Position) -> Result<Batch, StoreError> {
         self.inner.shared.engine.check_open()?;
         let gap = match from {
-            Position::After(id) if id > Default::default() => Some(Gap::new(topic.clone(), id, None, GapCause::Ahead, true)),
+            Position::After(id) if id > EntryId::MIN => Some(Gap::new(topic.clone(), id, None, GapCause::Ahead, true)),
             _ => None,
         };
         Ok(Batch { gap, caught_up: true, ..Batch::default() })
@@ -234,7 +235,7 @@ impl EmbeddedStore {
 
     pub(super) fn info_of(&self, topic: &Topic) -> Result<TopicInfo, StoreError> {
         self.inner.shared.engine.check_open()?;
-        let known = self.inner.shared.lock().topics.get(topic).map(|state| (state.meta, state.groups_len()));
+        let known = self.inner.shared.lock().by_name.get(topic).map(|state| (state.meta, state.groups_len()));
         let Some((meta, groups)) = known else {
             return Ok(TopicInfo { appended: Some(0), bytes: Some(0), ..TopicInfo::default() });
         };
@@ -258,7 +259,7 @@ impl EmbeddedStore {
         let topics = self.inner.shared.lock();
         // The smallest so many, without sorting all of them.
         let mut page: BTreeSet<&Topic> = BTreeSet::new();
-        for topic in topics.topics.keys().filter(|topic| after.is_none_or(|after| *topic > after)) {
+        for topic in topics.by_name.keys().filter(|topic| after.is_none_or(|after| *topic > after)) {
             if page.len() < limit {
                 page.insert(topic);
             } else if page.last().is_some_and(|last| topic < *last) {
@@ -294,6 +295,6 @@ impl Drop for Inner {
 
 impl fmt::Debug for EmbeddedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EmbeddedStore").field("topics", &self.inner.shared.lock().topics.len()).finish_non_exhaustive()
+        f.debug_struct("EmbeddedStore").field("topics", &self.inner.shared.lock().by_name.len()).finish_non_exhaustive()
     }
 }

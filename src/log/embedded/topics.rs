@@ -28,7 +28,7 @@ use crate::topic::Topic;
 #[derive(Debug, Default)]
 pub(super) struct Topics {
     pub(super) store: StoreRow,
-    pub(super) topics: HashMap<Topic, TopicState>,
+    pub(super) by_name: HashMap<Topic, TopicState>,
     /// Groups with changes that no commit has taken yet.
     pub(super) dirty: HashSet<(Topic, Name)>,
 }
@@ -203,6 +203,6 @@ impl Loading {
         if store.sum != self.sum {
             return Err(missing("rows are missing, or not the newest: their sum is wrong"));
         }
-        Ok(Topics { store, topics: self.topics, dirty: HashSet::new() })
+        Ok(Topics { store, by_name: self.topics, dirty: HashSet::new() })
     }
 }
