@@ -9,10 +9,13 @@
 //! | store | an `append` that returned is | nodes | what it needs |
 //! |---|---|---|---|
 //! | [`MemoryStore`] | gone with the process | one | nothing |
+//! | `EmbeddedStore` | on disk | one | a file; feature `embedded` |
 //!
 //! This folder knows bytes, topics and ids. What a message type is, and how entries reach actors, is above it.
 
 pub(crate) mod clock;
+#[cfg(feature = "embedded")]
+pub(crate) mod embedded;
 pub(crate) mod entry;
 pub(crate) mod error;
 pub(crate) mod memory;
@@ -21,6 +24,10 @@ pub(crate) mod store;
 pub(crate) mod watch;
 
 pub use self::clock::Clock;
+#[cfg(feature = "embedded")]
+pub use self::embedded::EmbeddedBuilder;
+#[cfg(feature = "embedded")]
+pub use self::embedded::EmbeddedStore;
 pub use self::entry::Append;
 pub use self::entry::Appended;
 pub use self::entry::Batch;

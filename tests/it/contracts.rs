@@ -2,11 +2,20 @@
 
 use std::sync::Arc;
 
+use actix_pubsub::log::EmbeddedStore;
 use actix_pubsub::log::MemoryStore;
 use actix_pubsub::log::Store;
 use actix_pubsub::testing;
 
+use crate::support::Folder;
+
 #[actix::test]
 async fn memory_keeps_the_contract_of_a_store() {
     testing::store::check(|| async { Arc::new(MemoryStore::new()) as Arc<dyn Store> }).await;
+}
+
+#[actix::test]
+async fn embedded_keeps_the_contract_of_a_store() {
+    let folder = Folder::new();
+    testing::store::check(|| async { Arc::new(EmbeddedStore::open(folder.file()).unwrap()) as Arc<dyn Store> }).await;
 }

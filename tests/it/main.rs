@@ -7,6 +7,7 @@ mod contexts;
 mod contract;
 mod contracts;
 mod death;
+mod embedded;
 mod fair;
 mod follow;
 mod input;

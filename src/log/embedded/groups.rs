@@ -1,0 +1,207 @@
+//! Groups: the consumer side of the handle. State is in memory; what changes is left for the next commit to take.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio::time::timeout_at;
+
+use crate::ids::EntryId;
+use crate::log::embedded::engine::Tried;
+use crate::log::embedded::read;
+use crate::log::embedded::row::Meta;
+use crate::log::embedded::store::EmbeddedStore;
+use crate::log::embedded::topics::GroupSlot;
+use crate::log::entry::Entry;
+use crate::log::entry::Fetch;
+use crate::log::entry::Fetched;
+use crate::log::entry::Group;
+use crate::log::entry::GroupInfo;
+use crate::log::entry::Limit;
+use crate::log::entry::Name;
+use crate::log::entry::Token;
+use crate::log::error::StoreError;
+use crate::topic::Topic;
+
+/// Payload of one fetch; what is more comes with the next.
+const FETCH_BYTES_MAX: usize = 8 << 20;
+
+impl EmbeddedStore {
+    /// Runs `with` on a group.
+    pub(super) fn group<T>(&self, group: &Group, with: impl FnOnce(&Meta, &mut GroupSlot) -> T) -> Result<T, StoreError> {
+        self.inner.shared.engine.check_open()?;
+        let mut topics = self.inner.shared.lock();
+        let no_group = || StoreError::NoGroup(group.clone());
+        let state = topics.by_name.get_mut(&group.topic).ok_or_else(no_group)?;
+        let meta = state.meta;
+        Ok(with(&meta, state.group_mut(&group.name).ok_or_else(no_group)?))
+    }
+
+    /// Runs `change` on a group; the entries that it returns have changed, and are left for the next commit.
+    pub(super) fn change<T>(
+        &self,
+        group: &Group,
+        change: impl FnOnce(&Meta, &mut GroupSlot) -> (T, Vec<EntryId>),
+    ) -> Result<T, StoreError> {
+        let (answer, changed) = self.group(group, |meta, slot| {
+            let (answer, ids) = change(meta, slot);
+            let changed = !ids.is_empty();
+            slot.changed.extend(ids);
+            (answer, changed)
+        })?;
+        if changed {
+            let mut topics = self.inner.shared.lock();
+            let first = topics.dirty.is_empty();
+            topics.dirty.insert((group.topic.clone(), group.name.clone()));
+            drop(topics);
+            if first {
+                self.nudge();
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Counts the tokens that `with` says count.
+    pub(super) fn change_each(
+        &self,
+        group: &Group,
+        tokens: &[Token],
+        with: impl Fn(&mut GroupSlot, &Token) -> bool,
+    ) -> Result<u64, StoreError> {
+        self.change(group, |_, slot| {
+            let counted: Vec<_> = tokens.iter().filter(|token| with(slot, token)).map(|token| token.id).collect();
+            (counted.len() as u64, counted)
+        })
+    }
+
+    /// The entries of deliveries. If they cannot be read they are given back.
+    pub(super) fn fetched(&self, group: &Group, no: u64, tokens: Vec<Token>) -> Result<Vec<Fetched>, StoreError> {
+        if tokens.is_empty() {
+            return Ok(Vec::new());
+        }
+        let entries = self.inner.shared.engine.read(|rows| {
+            let Some(meta) = read::meta(rows, no)? else { return Ok(vec![None; tokens.len()]) };
+            tokens.iter().map(|token| read::find(&rows.table, &meta, token.id)).collect::<Tried<Vec<Option<Entry>>>>()
+        });
+        match entries {
+            Ok(entries) => Ok(tokens
+                .into_iter()
+                .zip(entries)
+                .map(|(token, entry)| Fetched { id: token.id, entry, attempt: token.attempt, token })
+                .collect()),
+            Err(error) => {
+                let now_ms = self.now_ms();
+                // The error is what the caller has to know.
+                let _ = self.change_each(group, &tokens, |slot, token| slot.state.nack(token, Duration::ZERO, now_ms));
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.inner.shared.settings.clock.steady_ms()
+    }
+
+    /// What there is for a consumer, and when there may be more.
+    fn fetch_now(&self, group: &Group, consumer: &Name, fetch: Fetch) -> Result<(Vec<Fetched>, Option<u64>), StoreError> {
+        let now_ms = self.now_ms();
+        let (no, due) = self.change(group, |meta, slot| {
+            slot.state.seen(consumer, now_ms);
+            let tokens = slot.state.take_due(consumer, fetch, now_ms);
+            let ids = tokens.iter().map(|token| token.id).collect();
+            ((meta.no, tokens), ids)
+        })?;
+        let mut fetched = self.fetched(group, no, due)?;
+        loop {
+            let (meta, from, room, next_due_ms) =
+                self.group(group, |meta, slot| (*meta, slot.state.last, slot.state.room(), slot.state.next_due_ms()))?;
+            let room = fetch.entries.saturating_sub(fetched.len()).min(room);
+            if room == 0 || from >= meta.last {
+                return Ok((fetched, next_due_ms));
+            }
+            let limit = Limit { entries: room, bytes: FETCH_BYTES_MAX };
+            let page = self.inner.shared.engine.read(|rows| {
+                let Some(meta) = read::meta(rows, meta.no)? else { return Ok(Vec::new()) };
+                read::page(&rows.table, &meta, from, limit)
+            });
+            // What is in the caller's hands already is worth more than an error about what comes after it.
+            let page = match page {
+                Err(error) if fetched.is_empty() => return Err(error),
+                page => page.unwrap_or_default(),
+            };
+            if page.is_empty() {
+                return Ok((fetched, next_due_ms));
+            }
+            let taken = self.change(group, |meta_now, slot| {
+                let same = meta_now.no == meta.no;
+                // Another consumer may have taken some of them meanwhile.
+                let new = page.into_iter().filter(|(_, entry)| same && entry.id > slot.state.last).collect::<Vec<_>>();
+                let room = room.min(slot.state.room());
+                let take = |(ordinal, entry): (u64, Entry)| {
+                    let token = slot.state.take_new(entry.id, ordinal, consumer, fetch, now_ms);
+                    Fetched { id: token.id, attempt: token.attempt, entry: Some(entry), token }
+                };
+                let taken: Vec<_> = new.into_iter().take(room).map(take).collect();
+                let ids = taken.iter().map(|fetched| fetched.id).collect();
+                (taken, ids)
+            })?;
+            fetched.extend(taken);
+            if !fetched.is_empty() {
+                return Ok((fetched, next_due_ms));
+            }
+        }
+    }
+
+    pub(super) async fn fetch_wait(&self, group: &Group, consumer: &Name, fetch: Fetch) -> Result<Vec<Fetched>, StoreError> {
+        let deadline = Instant::now() + fetch.wait.min(Fetch::WAIT_MAX);
+        let waiting = self.inner.shared.watches.wait(&group.topic);
+        loop {
+            let moved = waiting.notify();
+            let mut moved = std::pin::pin!(moved.notified());
+            // From here on nothing is missed.
+            moved.as_mut().enable();
+            let (fetched, next_due_ms) = self.fetch_now(group, consumer, fetch)?;
+            if !fetched.is_empty() || Instant::now() >= deadline {
+                return Ok(fetched);
+            }
+            let due = next_due_ms.map(|due_ms| Instant::now() + Duration::from_millis(due_ms.saturating_sub(self.now_ms())));
+            let until = due.map_or(deadline, |due| due.min(deadline));
+            // Either is a reason to look again.
+            let _ = timeout_at(until, moved).await;
+        }
+    }
+
+    pub(super) fn claim_now(
+        &self,
+        group: &Group,
+        consumer: &Name,
+        idle_min: Duration,
+        fetch: Fetch,
+    ) -> Result<Vec<Fetched>, StoreError> {
+        let now_ms = self.now_ms();
+        let (no, tokens) = self.change(group, |meta, slot| {
+            slot.state.seen(consumer, now_ms);
+            let tokens = slot.state.claim(consumer, idle_min, fetch, now_ms);
+            let ids = tokens.iter().map(|token| token.id).collect();
+            ((meta.no, tokens), ids)
+        })?;
+        self.fetched(group, no, tokens)
+    }
+
+    pub(super) fn groups_of(&self, topic: &Topic) -> Result<Vec<GroupInfo>, StoreError> {
+        self.inner.shared.engine.check_open()?;
+        let topics = self.inner.shared.lock();
+        let Some(state) = topics.by_name.get(topic) else { return Ok(Vec::new()) };
+        let meta = state.meta;
+        let info = |(name, slot): (&Name, &GroupSlot)| {
+            let read = slot.state.read.unwrap_or_default().max(meta.gone);
+            let mut info = GroupInfo::new(name.clone());
+            info.last_delivered = slot.state.last;
+            info.lag = Some(meta.appended.saturating_sub(read));
+            info.pending = slot.state.len() as u64;
+            info.skipped = slot.state.skipped(meta.gone);
+            info.consumers = slot.state.consumers_len() as u64;
+            info
+        };
+        Ok(state.groups.iter().flat_map(|groups| groups.iter()).map(info).collect())
+    }
+}

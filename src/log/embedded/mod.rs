@@ -1,0 +1,49 @@
+//! The embedded store: the log in one file of this process, by [redb](https://docs.rs/redb).
+//!
+//! ```text
+//!   append ──> queue ──> writer thread ──> one commit for all that waits ──> answers, tails
+//!   fetch, ack ──> state in memory ──────────┘ (rides on the next commit, or 10 ms later)
+//!   read ──> blocks of the newest commit; waits for no writer
+//!
+//!   the file                 one table of rows, ordered by key
+//!   ┌──────────────────┐     ┌───────┬───────────────────────────┬──────────────────────────────────┐
+//!   │ head, 4 KiB      │     │ store │                           │ commits, next numbers, sum       │
+//!   │ magic, version,  │     │ topic │ topic number              │ name, last, trimmed, counts      │
+//!   │ open or closed   │     │ group │ topic, group number       │ name, last delivered             │
+//!   ├──────────────────┤     │ held  │ topic, group, entry id    │ consumer, times, attempt         │
+//!   │ redb: pages of   │     │ keys  │ topic, until, first id    │ idempotency keys and their ids   │
+//!   │ the table        │     │ block │ topic, first entry's id   │ its ordinal, count, the entries  │
+//!   └──────────────────┘     └───────┴───────────────────────────┴──────────────────────────────────┘
+//! ```
+//!
+//! Every value begins with a checksum over its key and itself. All rows but blocks are read at the opening, and add up to the sum that the store
+//! row has; blocks count their entries, so that a page proves to be complete. `src/docs/log-format.md` has it to the byte.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `store`, `groups`, `contract` | the handle |
+//! | `writer`, `round`, `admin` | the thread that writes, and what it makes of requests |
+//! | `shared`, `topics` | what is in memory, and how a commit is settled |
+//! | `read`, `block`, `row` | the format |
+//! | `engine`, `disk` | redb under a guard, the file under redb |
+
+mod admin;
+mod block;
+mod contract;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod damage;
+mod disk;
+mod engine;
+mod groups;
+mod read;
+mod round;
+mod row;
+mod shared;
+mod store;
+mod topics;
+mod writer;
+
+pub use self::store::EmbeddedBuilder;
+pub use self::store::EmbeddedStore;

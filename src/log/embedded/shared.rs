@@ -1,0 +1,239 @@
+//! Shared: what the handles and the writer have in common, and how a commit is made and settled.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::ids::EntryId;
+use crate::log::clock::Clock;
+use crate::log::embedded::disk::Disk;
+use crate::log::embedded::disk::Phase;
+use crate::log::embedded::engine::Engine;
+use crate::log::embedded::engine::Tried;
+use crate::log::embedded::engine::WriteError;
+use crate::log::embedded::engine::Writing;
+use crate::log::embedded::round::Now;
+use crate::log::embedded::row;
+use crate::log::embedded::row::GroupRow;
+use crate::log::embedded::row::HeldRow;
+use crate::log::embedded::row::StoreRow;
+use crate::log::embedded::topics::Topics;
+use crate::log::entry::Limits;
+use crate::log::entry::Name;
+use crate::log::error::Outcome;
+use crate::log::error::StoreError;
+use crate::log::watch::Watches;
+use crate::topic::Topic;
+
+/// How a store was opened.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) limits: Limits,
+    pub(super) dedup_window: Duration,
+    pub(super) cache_bytes: usize,
+    pub(super) relaxed: bool,
+    pub(super) verify: bool,
+    pub(super) clock: Clock,
+}
+
+/// One open store.
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) engine: Engine,
+    pub(super) watches: Arc<Watches>,
+    topics: Mutex<Topics>,
+    /// Commits were acked that are not on disk.
+    unsynced: AtomicBool,
+    /// Nobody knows what became of the last commit: what is in memory may not be what is on the disk.
+    unknown: AtomicBool,
+}
+
+/// Changes of groups that ride on a commit.
+#[derive(Default)]
+struct Riders {
+    rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    groups: Vec<(Topic, Name, Vec<EntryId>)>,
+}
+
+impl Shared {
+    pub(super) fn open(disk: Disk, settings: Settings) -> Result<Self, StoreError> {
+        let (engine, phase) = Engine::open(disk, settings.cache_bytes, settings.verify)?;
+        let topics = Topics::load(&engine, settings.clock.steady_ms(), settings.dedup_window)?;
+        if let Phase::Closed(commits) = phase
+            && commits != topics.store.commits
+        {
+            return Err(StoreError::Corrupt {
+                at: "the store row".to_owned(),
+                detail: format!("it is that of commit {}, the store was closed after {commits}", topics.store.commits),
+            });
+        }
+        let (watches, unsynced, unknown) = (Arc::default(), AtomicBool::new(false), AtomicBool::new(false));
+        let shared = Self { settings, engine, watches, topics: Mutex::new(topics), unsynced, unknown };
+        shared.engine.mark_open()?;
+        Ok(shared)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Topics> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now(&self) -> Now {
+        let clock = &self.settings.clock;
+        Now { wall_ms: clock.wall_ms(), steady_ms: clock.steady_ms(), window: self.settings.dedup_window }
+    }
+
+    /// Whether there is something that no commit on disk has.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.unsynced.load(Ordering::Relaxed) || !self.lock().dirty.is_empty()
+    }
+
+    /// Makes memory what the disk is, if that is not known. The writer calls it before it decides anything.
+    pub(super) fn know(&self) -> Result<(), StoreError> {
+        if self.unknown.load(Ordering::Relaxed) { self.reload() } else { Ok(()) }
+    }
+
+    fn reload(&self) -> Result<(), StoreError> {
+        self.unknown.store(true, Ordering::Relaxed);
+        let now = self.now();
+        let topics = Topics::load(&self.engine, now.steady_ms, now.window)?;
+        *self.lock() = topics;
+        self.unknown.store(false, Ordering::Relaxed);
+        self.unsynced.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes one commit of what `write` does and of the groups' changes. An error has done nothing, save `Unavailable` with `Unknown`.
+    pub(super) fn commit<T>(
+        &self,
+        durability: redb::Durability,
+        next_topic: Option<u64>,
+        write: impl FnOnce(&mut Writing<'_>) -> Tried<T>,
+    ) -> Result<T, StoreError> {
+        self.commit_numbered(durability, |rows, store| {
+            store.next_topic = next_topic.unwrap_or(store.next_topic);
+            write(rows)
+        })
+    }
+
+    /// As [`commit`](Self::commit); `write` may take numbers from the store's row.
+    pub(super) fn commit_numbered<T>(
+        &self,
+        durability: redb::Durability,
+        write: impl FnOnce(&mut Writing<'_>, &mut StoreRow) -> Tried<T>,
+    ) -> Result<T, StoreError> {
+        let (riders, before) = {
+            let mut topics = self.lock();
+            (Riders::take(&mut topics), topics.store)
+        };
+        let mut store = StoreRow { commits: before.commits + 1, ..before };
+        let mut done = None;
+        let written = self.engine.write(durability, |rows| {
+            for (key, value) in &riders.rows {
+                match value {
+                    Some(value) => rows.put(key, value)?,
+                    None => rows.remove(key)?,
+                }
+            }
+            done = Some(write(rows, &mut store)?);
+            store.sum = before.sum.wrapping_add(rows.sum);
+            rows.put(&row::store_key(), &store.encode())
+        });
+        let settled = match written {
+            Ok(()) => Ok(()),
+            Err(WriteError::NotDone(error)) => Err(error),
+            Err(WriteError::Unknown(error)) => self.settle(before, store, error),
+        };
+        match (settled, done) {
+            (Ok(()), Some(done)) => {
+                self.lock().store = store;
+                self.unsynced.store(matches!(durability, redb::Durability::None), Ordering::Relaxed);
+                Ok(done)
+            }
+            (Err(error), _) => {
+                riders.give_back(&mut self.lock());
+                Err(error)
+            }
+            (Ok(()), None) => Err(StoreError::Closed),
+        }
+    }
+
+    /// Finds out what became of a commit that failed, and goes on from what is on the disk.
+    fn settle(&self, before: StoreRow, tried: StoreRow, error: StoreError) -> Result<(), StoreError> {
+        let found = self.engine.read(|rows| match rows.table.get(&row::store_key()[..])? {
+            Some(value) => Ok(StoreRow::decode(value.value())?),
+            None => Ok(StoreRow::default()),
+        });
+        match found {
+            Ok(found) if found == tried => Ok(()),
+            Ok(found) if found == before => Err(error),
+            // Acked commits that were not on disk yet are lost: what is in memory is ahead of the disk.
+            Ok(_) => {
+                self.reload()?;
+                Err(error)
+            }
+            Err(_) => {
+                self.unknown.store(true, Ordering::Relaxed);
+                Err(match error {
+                    StoreError::Unavailable { source, .. } | StoreError::Full { source } => {
+                        StoreError::Unavailable { outcome: Outcome::Unknown, source }
+                    }
+                    error => error,
+                })
+            }
+        }
+    }
+
+    /// Writes what is left and closes the file.
+    pub(super) fn close(&self) -> Result<(), StoreError> {
+        let flushed = self
+            .know()
+            .and_then(|()| if self.is_unsettled() { self.commit(redb::Durability::Immediate, None, |_| Ok(())) } else { Ok(()) });
+        let commits = self.lock().store.commits;
+        self.engine.close(commits)?;
+        flushed
+    }
+}
+
+impl Riders {
+    /// Takes the groups' changes.
+    fn take(topics: &mut Topics) -> Self {
+        let mut riders = Self::default();
+        let dirty: HashSet<_> = std::mem::take(&mut topics.dirty);
+        for (topic, name) in dirty {
+            let Some(state) = topics.by_name.get_mut(&topic) else { continue };
+            let no = state.meta.no;
+            let Some(slot) = state.group_mut(&name) else { continue };
+            let changed: Vec<EntryId> = std::mem::take(&mut slot.changed).into_iter().collect();
+            for id in &changed {
+                let key = row::held_key(no, slot.no, *id);
+                let value = slot.state.held(*id).map(|held| HeldRow::encode(&key, held));
+                riders.rows.push((key, value));
+            }
+            let (key, value) = GroupRow::encode(no, slot.no, &name, &slot.state);
+            riders.rows.push((key, Some(value)));
+            riders.groups.push((topic, name, changed));
+        }
+        riders
+    }
+
+    /// The commit failed: they ride on the next.
+    fn give_back(self, topics: &mut Topics) {
+        for (topic, name, changed) in self.groups {
+            let Some(slot) = topics.by_name.get_mut(&topic).and_then(|state| state.group_mut(&name)) else { continue };
+            slot.changed.extend(changed);
+            topics.dirty.insert((topic, name));
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
