@@ -1,6 +1,7 @@
 //! The tests of the public API: one promise each, named by it. No test sleeps; a test that waits does so for a condition, with a deadline.
 #![allow(missing_docs)]
 
+mod backends;
 mod churn;
 mod consume;
 mod contexts;
