@@ -26,7 +26,7 @@ pub struct Server {
 enum Kind {
     /// With an append-only file, synced at every write: what was answered survives a kill.
     Redis,
-    /// With JetStream.
+    /// With `JetStream`.
     Nats,
 }
 
