@@ -14,8 +14,13 @@ mod follow;
 mod input;
 mod order;
 mod overflow;
+#[cfg(feature = "redis")]
+mod redis;
 mod regressions;
 mod remote;
+#[cfg(feature = "redis")]
+#[allow(dead_code, unreachable_pub, reason = "not every feature needs each server")]
+mod servers;
 mod shutdown;
 mod supervised;
 mod support;
