@@ -434,7 +434,14 @@ fn a_hundred_thousand_entries_and_consumers_killed_at_random_leave_none_unhandle
             draw >> 33
         };
         let (mut workers, mut killed) = (Vec::new(), 0);
+        // Pending or lag while nobody gets anything done is a stuck group.
+        let (mut progress, mut since) = (0, std::time::Instant::now());
         loop {
+            let done = finished.lock().unwrap().iter().map(|times| u64::from(*times)).sum::<u64>();
+            if done > progress {
+                (progress, since) = (done, std::time::Instant::now());
+            }
+            assert!(since.elapsed() < Duration::from_secs(15), "stuck at {done}: {:?}", info(&memory).await);
             workers.retain(|(addr, _): &(Addr<Worker>, Arc<Mutex<Option<Consumer>>>)| addr.connected());
             while workers.len() < 8 {
                 let (finished, mut fate) = (Arc::clone(&finished), random() | 1);
