@@ -22,7 +22,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `store`, `groups`, `contract` | the handle |
-//! | `writer`, `round`, `admin` | the thread that writes, and what it makes of requests |
+//! | `writer`, `round`, `admin`, `desk` | the thread that writes, what it makes of requests, how it answers |
 //! | `shared`, `topics` | what is in memory, and how a commit is settled |
 //! | `read`, `block`, `row` | the format |
 //! | `engine`, `disk` | redb under a guard, the file under redb |
@@ -34,6 +34,7 @@ mod contract;
 mod crash;
 #[cfg(test)]
 mod damage;
+mod desk;
 mod disk;
 mod engine;
 mod groups;
