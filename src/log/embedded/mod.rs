@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Every value begins with a checksum over its key and itself. All rows but blocks are read at the opening, and add up to the sum that the store
-//! row has; blocks count their entries, so that a page proves to be complete. `src/docs/log-format.md` has it to the byte.
+//! row has; blocks count their entries, so that a page proves to be complete. [`src/docs/log-format.md`](https://docs.rs/crate/actix-pubsub/latest/source/src/docs/log-format.md) has it to the byte.
 //!
 //! | file | what it is |
 //! |---|---|

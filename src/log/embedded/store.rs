@@ -108,7 +108,7 @@ impl EmbeddedBuilder {
     /// Makes opening after a crash a matter of milliseconds, however large the file is, and every commit two syncs of the disk instead of one.
     ///
     /// Without this, opening after a crash under load reads the whole file and verifies every page: 0.13 s for 1,000,000 entries of 100 bytes that the
-    /// system has in memory, and as long as the disk takes where it has not. A store that was closed, or idle for a second, opens at once either way.
+    /// system has in memory, and as long as the disk takes where it has not. A store that was closed, or idle for half a second, opens at once either way.
     pub fn instant_recovery(mut self) -> Self {
         self.settings.instant_recovery = true;
         self
