@@ -138,7 +138,7 @@ fn command(verb: &str, words: &[&str], given: &mut Given) -> Result<Command, lex
         },
         ("trim", [topic]) => Command::Trim { topic: parse(topic)?, to: given.trim()? },
         ("info" | "topics" | "groups" | "consumers" | "pending" | "read" | "tail" | "trim", _) => {
-            return Err(format!("{verb} takes other arguments than these {}", words.len()).into());
+            return Err(format!("{verb} does not take {} arguments", words.len()).into());
         }
         _ => return Err(format!("there is no command {verb:?}").into()),
     })

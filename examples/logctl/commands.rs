@@ -1,8 +1,9 @@
 //! Commands: asks the store, and prints what it says as a table or as JSON. Only `trim` changes anything.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::io;
-use std::io::Write;
+use std::io::Write as _;
 use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
@@ -150,7 +151,7 @@ impl Session<'_> {
         for (topic, info) in &topics {
             let first = info.first.map_or_else(|| String::from("-"), |id| id.to_string());
             let (entries, bytes, groups) = (number(info.entries), number(info.bytes), number(info.groups));
-            table.row([topic.to_string(), entries, bytes, groups, first, info.last.to_string()]);
+            table.row(&[topic.to_string(), entries, bytes, groups, first, info.last.to_string()]);
         }
         self.say(&topics.iter().map(|(topic, info)| topic_json(topic, info)).collect(), &table.render())
     }
@@ -161,7 +162,7 @@ impl Session<'_> {
         let mut table = Table::new(&["group", "lag", "pending", "skipped", "consumers", "last delivered"]);
         for group in &groups {
             let (lag, skipped, last) = (number(group.lag), number(group.skipped), group.last_delivered.to_string());
-            table.row([group.name.to_string(), lag, number(group.pending), skipped, number(group.consumers), last]);
+            table.row(&[group.name.to_string(), lag, number(group.pending), skipped, number(group.consumers), last]);
         }
         let document = groups.iter().map(|group| {
             json!({
@@ -176,7 +177,7 @@ impl Session<'_> {
         let consumers = self.store.consumers(group).await?;
         let mut table = Table::new(&["consumer", "pending", "idle"]);
         for consumer in &consumers {
-            table.row([consumer.name.to_string(), number(consumer.pending), span(consumer.idle)]);
+            table.row(&[consumer.name.to_string(), number(consumer.pending), span(consumer.idle)]);
         }
         let document = consumers
             .iter()
@@ -190,7 +191,7 @@ impl Session<'_> {
         for it in &pending {
             let due =
                 it.due_in.map_or_else(|| String::from("-"), |due| if due.is_zero() { String::from("now") } else { span(due) });
-            table.row([it.id.to_string(), it.consumer.to_string(), span(it.idle), number(u64::from(it.attempt)), due]);
+            table.row(&[it.id.to_string(), it.consumer.to_string(), span(it.idle), number(u64::from(it.attempt)), due]);
         }
         let document = pending.iter().map(|it| {
             json!({
@@ -218,7 +219,7 @@ impl Session<'_> {
         let mut text = page.gap.as_ref().map_or_else(String::new, gap_text);
         text.extend(page.entries.iter().map(|entry| entry_text(entry, full)));
         if !page.caught_up {
-            text.push_str(&format!("more follow: --from {}\n", page.next));
+            let _ = writeln!(text, "more follow: --from {}", page.next);
         }
         self.say(&document, &text)
     }
@@ -260,7 +261,8 @@ impl Session<'_> {
                 text.push('\n');
             } else {
                 if with_topic {
-                    text.push_str(&format!("{}  ", harmless(topic.as_str())));
+                    text += &harmless(topic.as_str());
+                    text += "  ";
                 }
                 text.push_str(&entry_text(entry, full));
             }
@@ -296,7 +298,8 @@ fn print(text: &str) -> Done {
 }
 
 fn list(lines: &[(&str, String)]) -> String {
-    lines.iter().map(|(name, value)| format!("{name:<14} {}\n", harmless(value))).collect()
+    let lines = lines.iter().map(|(name, value)| format!("{name:<14} {}\n", harmless(value)));
+    lines.collect()
 }
 
 fn topic_json(topic: &Topic, info: &TopicInfo) -> Value {
@@ -325,7 +328,7 @@ fn entry_text(entry: &Entry, full: bool) -> String {
     let name = if entry.name.is_empty() { String::from("-") } else { harmless(&entry.name) };
     let mut text = format!("{:<17} {name}  {payload}\n", entry.id.to_string());
     for (name, value) in &entry.headers {
-        text.push_str(&format!("    {}: {}\n", harmless(name), harmless(value)));
+        let _ = writeln!(text, "    {}: {}", harmless(name), harmless(value));
     }
     text
 }

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprintln!("logctl: {}; logctl --help says more", harmless(&chain(&error)));
+            eprintln!("logctl: {}; logctl --help says more", harmless(&error.to_string()));
             return ExitCode::from(2);
         }
     };
@@ -59,10 +59,14 @@ fn main() -> ExitCode {
 
 /// What to do about it, where that is known.
 fn advice(error: &(dyn Error + 'static)) -> &'static str {
-    match error.downcast_ref::<StoreError>() {
-        Some(StoreError::Locked { .. }) => "; a file is open in one process at a time: ask again when that one has ended",
-        _ => "",
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if matches!(error.downcast_ref(), Some(StoreError::Locked { .. })) {
+            return "; a file is open in one process at a time: ask again when that one has ended";
+        }
+        cause = error.source();
     }
+    ""
 }
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
@@ -72,7 +76,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     {
         return Err(format!("there is no file {}", path.display()).into());
     }
-    let store = args.store.open("logctl").await?;
+    let store = args.store.open("logctl")?;
     let follows = matches!(args.command, Command::Tail { .. });
     let session = Session { store: &*store, name: args.store.to_string(), json: args.json };
     let work = session.run(args.command);

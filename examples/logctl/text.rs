@@ -1,8 +1,11 @@
 //! Text: tables for people, and text from strangers made harmless for a terminal. Knows no log.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use serde_json::Value;
+
+use crate::shared::thousands;
 
 /// Rows under a head, aligned. Cells that begin with a digit, or are `-`, stand right.
 pub(crate) struct Table {
@@ -15,7 +18,7 @@ impl Table {
         Self { head, rows: Vec::new() }
     }
 
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub(crate) fn row<const N: usize>(&mut self, cells: &[String; N]) {
         debug_assert_eq!(N, self.head.len());
         self.rows.push(cells.iter().map(|cell| harmless(cell)).collect());
     }
@@ -70,7 +73,8 @@ pub(crate) fn json(value: &Value) -> String {
     for c in value.to_string().chars() {
         if is_harmful(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
-                safe.push_str(&format!("\\u{unit:04x}"));
+                // Writing to a string does not fail.
+                let _ = write!(safe, "\\u{unit:04x}");
             }
         } else {
             safe.push(c);
@@ -81,7 +85,11 @@ pub(crate) fn json(value: &Value) -> String {
 
 /// Two digits for each byte.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// The first `chars` of the text, and how much there is.
@@ -90,19 +98,6 @@ pub(crate) fn cut(text: &str, chars: usize, bytes: usize) -> String {
         Some((at, _)) => format!("{}… ({} bytes)", &text[..at], thousands(bytes as u64)),
         None => text.to_owned(),
     }
-}
-
-/// `1234567` as `1,234,567`.
-pub(crate) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A number that an engine may not know.

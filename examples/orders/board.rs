@@ -23,6 +23,7 @@ use crate::messages::DEAD;
 use crate::messages::ORDERS;
 use crate::messages::USERS;
 use crate::shared::chain;
+use crate::shared::thousands;
 
 /// What this run's actors count.
 #[derive(Debug, Default)]
@@ -190,19 +191,6 @@ impl Table {
         }
         line + "\n"
     }
-}
-
-/// `1234567` as `1,234,567`.
-pub(crate) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Between two lines, where they are not drawn over.

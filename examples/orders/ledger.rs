@@ -96,7 +96,7 @@ impl Ledger {
         }
         let options = ConsumeOptions::new()
             .consumer(&*self.name)
-            .concurrency(4)
+            .concurrency(8)
             .visibility(Duration::from_secs(3))
             .attempts(8)
             .backoff(Duration::from_millis(20), Duration::from_secs(1));

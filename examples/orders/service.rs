@@ -47,9 +47,9 @@ pub(crate) async fn appended_before(pubsub: &PubSub, head: EntryId) -> Result<Ha
     Ok(numbers)
 }
 
-/// Appends these orders, `per_second` of them, until all are in the log or `stop` is set.
-pub(crate) async fn run(pubsub: PubSub, board: Arc<Board>, orders: Vec<Order>, per_second: f64, stop: Arc<AtomicBool>) {
-    let ticks = interval(Duration::from_secs_f64(1.0 / per_second.max(0.001)));
+/// Appends these orders, one `every` so often, until all are in the log or `stop` is set.
+pub(crate) async fn run(pubsub: PubSub, board: Arc<Board>, orders: Vec<Order>, every: Duration, stop: Arc<AtomicBool>) {
+    let ticks = interval(every.max(Duration::from_micros(1)));
     stream::unfold((ticks, orders.into_iter(), stop), |(mut ticks, mut orders, stop)| async move {
         let order = orders.next()?;
         ticks.tick().await;

@@ -19,14 +19,34 @@ pub(crate) enum Address {
 }
 
 impl Address {
-    /// Opens the store; makes the file if there is none. `example` is the name of the program, for the command that a message recommends.
-    pub(crate) async fn open(&self, example: &str) -> Result<Arc<dyn Store>, Box<dyn Error>> {
-        match self {
+    /// Opens the store; makes the file if there is none. A server is not asked yet whether it is there. `example` is the name of the program, for the
+    /// command that a message recommends.
+    pub(crate) fn open(&self, example: &str) -> Result<Arc<dyn Store>, CannotOpen> {
+        let opened: Result<Arc<dyn Store>, Box<dyn Error>> = match self {
             Self::Memory => Ok(Arc::new(MemoryStore::new())),
-            Self::File(path) => file(path, example).await,
-            Self::Redis(url) => redis(url, example).await,
-            Self::Nats(url) => nats(url, example).await,
-        }
+            #[cfg(feature = "embedded")]
+            Self::File(path) => opened(actix_pubsub::log::EmbeddedStore::open(path)),
+            #[cfg(feature = "redis")]
+            Self::Redis(url) => opened(actix_pubsub::log::RedisStore::new(url)),
+            #[cfg(feature = "jetstream")]
+            Self::Nats(url) => opened(actix_pubsub::log::JetStreamStore::new(url)),
+            #[cfg(not(all(feature = "embedded", feature = "redis", feature = "jetstream")))]
+            _ => Err(self.missing(example)),
+        };
+        opened.map_err(|source| CannotOpen { address: self.to_string(), source })
+    }
+
+    /// This program was built without the store.
+    #[cfg(not(all(feature = "embedded", feature = "redis", feature = "jetstream")))]
+    fn missing(&self, example: &str) -> Box<dyn Error> {
+        let feature = match self {
+            Self::Memory | Self::File(_) => "embedded",
+            Self::Redis(_) => "redis",
+            Self::Nats(_) => "jetstream",
+        };
+        let option = if example == "orders" { "--store " } else { "" };
+        let command = format!("cargo run --features {feature} --example {example} -- {option}{self}");
+        format!("this {example} was built without the feature {feature}; type: {command}").into()
     }
 
     /// Whether what is in it is there for the next process, too.
@@ -50,6 +70,25 @@ impl FromStr for Address {
     }
 }
 
+/// Which store was not opened; the source says why.
+#[derive(Debug)]
+pub(crate) struct CannotOpen {
+    address: String,
+    source: Box<dyn Error>,
+}
+
+impl fmt::Display for CannotOpen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot open {}", self.address)
+    }
+}
+
+impl Error for CannotOpen {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
+    }
+}
+
 /// Without the password: this is printed.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,22 +103,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// A store that this program was built without.
-fn missing(feature: &str, address: &str, example: &str) -> Box<dyn Error> {
-    format!(
-        "this {example} was built without the feature {feature}; type: cargo run --features {feature} --example {example} -- {address}"
-    )
-    .into()
-}
-
-async fn file(path: &std::path::Path, example: &str) -> Result<Arc<dyn Store>, Box<dyn Error>> {
-    Err(missing("embedded", &format!("file:{}", path.display()), example))
-}
-
-async fn redis(url: &str, example: &str) -> Result<Arc<dyn Store>, Box<dyn Error>> {
-    Err(missing("redis", url, example))
-}
-
-async fn nats(url: &str, example: &str) -> Result<Arc<dyn Store>, Box<dyn Error>> {
-    Err(missing("jetstream", url, example))
+#[cfg(any(feature = "embedded", feature = "redis", feature = "jetstream"))]
+fn opened<S: Store, E: Error + 'static>(store: Result<S, E>) -> Result<Arc<dyn Store>, Box<dyn Error>> {
+    Ok(Arc::new(store?))
 }

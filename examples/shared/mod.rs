@@ -1,4 +1,4 @@
-//! Shared: what `orders` and `logctl` have in common: where a log is, and how an error is told in one line.
+//! Shared: what `orders` and `logctl` have in common: where a log is, and how errors and numbers are told.
 
 pub(crate) mod address;
 
@@ -12,6 +12,19 @@ pub(crate) fn chain(error: &dyn Error) -> String {
         text.push_str(": ");
         text.push_str(&source.to_string());
         next = source.source();
+    }
+    text
+}
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
     }
     text
 }
