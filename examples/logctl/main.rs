@@ -83,8 +83,9 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     if !follows {
         return work.await;
     }
-    match select(pin!(work), pin!(actix_rt::signal::ctrl_c())).await {
-        Either::Left((ended, _)) => ended,
-        Either::Right((signal, _)) => Ok(signal?),
+    // The signal first: who sees the first entry may end it.
+    match select(pin!(actix_rt::signal::ctrl_c()), pin!(work)).await {
+        Either::Left((signal, _)) => Ok(signal?),
+        Either::Right((ended, _)) => ended,
     }
 }

@@ -197,14 +197,14 @@ async fn shop(options: &Options, address: &Address, store: Arc<dyn Store>) -> Re
 
     let title = format!("orders in {address}");
     let watched = watch(options, title, &board, &*store, before.len() as u64);
-    let interrupted = match select(pin!(watched), pin!(actix_rt::signal::ctrl_c())).await {
-        Either::Left((watched, _)) => {
-            watched?;
-            false
-        }
-        Either::Right((signal, _)) => {
+    let interrupted = match select(pin!(actix_rt::signal::ctrl_c()), pin!(watched)).await {
+        Either::Left((signal, _)) => {
             signal?;
             true
+        }
+        Either::Right((watched, _)) => {
+            watched?;
+            false
         }
     };
     stop.store(true, Ordering::Relaxed);
