@@ -282,7 +282,9 @@ impl<M: Payload> Intake<M> {
             return;
         }
         if fetched.attempt > self.options.attempts_max {
-            let reason = format!("delivered {} times, the limit is {}", fetched.attempt - 1, self.options.attempts_max);
+            // This time it is not: it was handed out `attempt - 1` times, and that is what the letter says.
+            let fetched = Fetched { attempt: fetched.attempt - 1, ..fetched };
+            let reason = format!("delivered {} times, the limit is {}", fetched.attempt, self.options.attempts_max);
             self.bury(fetched, reason);
             return;
         }
