@@ -18,7 +18,7 @@ mod overflow;
 mod redis;
 mod regressions;
 mod remote;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "jetstream", feature = "redis"))]
 #[allow(dead_code, unreachable_pub, reason = "not every feature needs each server")]
 mod servers;
 mod shutdown;
