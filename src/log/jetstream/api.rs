@@ -143,6 +143,8 @@ pub(super) struct StreamState {
     pub(super) bytes: u64,
     pub(super) first_seq: u64,
     pub(super) last_seq: u64,
+    #[serde(default)]
+    pub(super) consumer_count: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

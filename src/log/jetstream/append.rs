@@ -53,8 +53,7 @@ impl Shared {
             self.link.connection(deadline).await?;
         }
         if let Some(max) = self.link.max_payload()
-            && let Some((index, bytes)) =
-                messages.iter().map(Outgoing::wire_bytes).enumerate().find(|(_, bytes)| *bytes > max)
+            && let Some((index, bytes)) = messages.iter().map(Outgoing::wire_bytes).enumerate().find(|(_, bytes)| *bytes > max)
         {
             return Err(StoreError::TooLarge { index, bytes, max });
         }

@@ -106,8 +106,7 @@ impl Outgoing {
             headers.push((NAME, quote(&entry.name)));
         }
         if !entry.headers.is_empty() {
-            let pairs: Vec<_> =
-                entry.headers.iter().map(|(name, value)| format!("{}={}", quote(name), quote(value))).collect();
+            let pairs: Vec<_> = entry.headers.iter().map(|(name, value)| format!("{}={}", quote(name), quote(value))).collect();
             headers.push((HEADERS, pairs.join("&")));
         }
         if let Some(key) = &entry.dedup {
@@ -201,9 +200,9 @@ pub(super) fn delivered(reply: &str) -> Option<Delivered<'_>> {
     })
 }
 
-/// Milliseconds since 1970 as RFC 3339, up to the year 9999.
+/// Milliseconds since 1970 as RFC 3339; the server counts nanoseconds in an `i64`, which ends in the year 2262.
 pub(super) fn rfc3339(ms: u64) -> String {
-    let ms = ms.min(253_402_300_799_999);
+    let ms = ms.min(i64::MAX.unsigned_abs() / 1_000_000 - 1);
     let (days, of_day) = (ms / 86_400_000, ms % 86_400_000);
     // Days since 0000-03-01, in eras of 400 years; H. Hinnant, "chrono-compatible low-level date algorithms".
     let days = days + 719_468;
@@ -268,7 +267,7 @@ mod tests {
             (0, "1970-01-01T00:00:00.000Z"),
             (951_826_554_321, "2000-02-29T12:15:54.321Z"),
             (1_700_000_000_000, "2023-11-14T22:13:20.000Z"),
-            (u64::MAX, "9999-12-31T23:59:59.999Z"),
+            (u64::MAX, "2262-04-11T23:47:16.853Z"),
         ] {
             assert_eq!(rfc3339(ms), text);
         }

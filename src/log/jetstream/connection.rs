@@ -148,6 +148,14 @@ impl Link {
         }
     }
 
+    /// The connected server is of this version, or later.
+    pub(super) fn has_server(&self, at_least: (u32, u32, u32)) -> bool {
+        match &*self.state.borrow() {
+            State::Up(connection) => version(&connection.client.server_info().version).is_some_and(|is| is >= at_least),
+            State::Down(_) => false,
+        }
+    }
+
     /// Asks, and asks again while `again` allows it and there is time.
     pub(super) async fn request(
         &self,
@@ -191,6 +199,12 @@ impl Link {
             let _ = timeout_at(deadline, sleep(RETRY_PAUSE)).await;
         }
     }
+}
+
+/// `2.9.10`, `2.10.0-beta.1`.
+fn version(text: &str) -> Option<(u32, u32, u32)> {
+    let mut numbers = text.split(['.', '-', '+']).map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??, numbers.next()??))
 }
 
 pub(super) fn unknown(source: Cause) -> StoreError {
@@ -321,3 +335,15 @@ const RETRY_PAUSE: Duration = Duration::from_millis(5);
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(5);
 /// Longer than any process.
 const NEVER: Duration = Duration::from_secs(86_400 * 365);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        assert_eq!(version("2.9.10"), Some((2, 9, 10)));
+        assert!(version("2.10.0-beta.1") > version("2.9.15"));
+        assert_eq!(version("dev"), None);
+    }
+}

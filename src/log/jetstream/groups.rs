@@ -291,7 +291,11 @@ impl Shared {
         }
         if wanted.is_empty() {
             // Nothing to tell the server: but is there such a group?
-            return if self.group_consumer(group, deadline).await?.is_some() { Ok(0) } else { Err(StoreError::NoGroup(group.clone())) };
+            return if self.group_consumer(group, deadline).await?.is_some() {
+                Ok(0)
+            } else {
+                Err(StoreError::NoGroup(group.clone()))
+            };
         }
         let body = act.body();
         let told = wanted.into_iter().map(|(seq, reply)| {

@@ -187,11 +187,7 @@ impl Tail for JetStreamTail {
 }
 
 /// Reads; no position moves here.
-async fn look(
-    shared: Arc<Shared>,
-    topics: Vec<(Topic, EntryId)>,
-    limit: Limit,
-) -> Result<Vec<(Topic, Batch)>, StoreError> {
+async fn look(shared: Arc<Shared>, topics: Vec<(Topic, EntryId)>, limit: Limit) -> Result<Vec<(Topic, Batch)>, StoreError> {
     let reads = topics.into_iter().map(|(topic, after)| {
         let shared = Arc::clone(&shared);
         async move { shared.read(&topic, Position::After(after), limit).await.map(|batch| (topic, batch)) }

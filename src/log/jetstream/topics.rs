@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::error::Error;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -10,6 +11,8 @@ use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -224,34 +227,46 @@ impl Shared {
 
     pub(super) async fn trim(&self, topic: &Topic, to: Trim) -> Result<u64, StoreError> {
         let deadline = self.deadline();
-        let body = match to {
-            Trim::Len(0) => json!({}),
-            Trim::Len(keep) => json!({"keep": keep.min(i64::MAX.unsigned_abs())}),
-            Trim::Before(_) | Trim::Age(_) => {
-                let Some(info) = self.stream_info(topic, deadline).await? else { return Ok(0) };
-                let state = info.state;
-                let first_kept = match to {
-                    Trim::Before(id) => codec::seq(id),
-                    Trim::Age(age) => {
-                        let oldest_ms = unix_ms().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-                        self.first_since(topic, oldest_ms, &state, deadline).await?
-                    }
-                    Trim::Len(_) => 0,
-                };
-                // Beyond the end the server would go on counting from there.
-                let first_kept = first_kept.min(state.last_seq.saturating_add(1));
-                if first_kept <= state.first_seq {
-                    return Ok(0);
-                }
-                json!({"seq": first_kept})
+        let Some(info) = self.stream_info(topic, deadline).await? else { return Ok(0) };
+        let state = info.state;
+        let first_kept = match to {
+            Trim::Len(keep) => state.last_seq.saturating_add(1).saturating_sub(keep),
+            Trim::Before(id) => codec::seq(id),
+            Trim::Age(age) => {
+                let oldest_ms = unix_ms().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+                self.first_since(topic, oldest_ms, &state, deadline).await?
             }
         };
+        // Beyond the end the server would go on counting from there.
+        let first_kept = first_kept.min(state.last_seq.saturating_add(1));
+        if first_kept <= state.first_seq || state.messages == 0 {
+            return Ok(0);
+        }
+        if state.consumer_count > 0 && !self.link.has_server(PURGE_KEEPS_PENDING) {
+            return self.remove(topic, state.first_seq..first_kept).await;
+        }
         let what = format!("STREAM.PURGE.{}", self.stream(topic));
-        match self.api::<Done>(&what, &body, Again::Yes, deadline).await? {
+        match self.api::<Done>(&what, &json!({"seq": first_kept}), Again::Yes, deadline).await? {
             Ok(done) => Ok(done.purged),
             Err(refused) if refused.is_not_found() => Ok(0),
             Err(refused) => Err(refused.into()),
         }
+    }
+
+    /// One by one, the oldest first.
+    async fn remove(&self, topic: &Topic, which: Range<u64>) -> Result<u64, StoreError> {
+        let what = format!("STREAM.MSG.DELETE.{}", self.stream(topic));
+        let removals = which.map(|seq| {
+            let what = what.clone();
+            async move { self.api::<Done>(&what, &json!({"seq": seq, "no_erase": true}), Again::Yes, self.deadline()).await }
+        });
+        let mut removals = stream::iter(removals).buffered(REMOVALS_AT_ONCE);
+        let mut removed = 0;
+        while let Some(removal) = removals.next().await {
+            // Refused: it is gone already.
+            removed += u64::from(removal?.is_ok());
+        }
+        Ok(removed)
     }
 
     pub(super) async fn delete(&self, topic: &Topic) -> Result<bool, StoreError> {
@@ -320,6 +335,11 @@ fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// From this version on a purge leaves consumers what they have pending of the entries kept; before, those were never delivered again
+/// ([nats-server 3892](https://github.com/nats-io/nats-server/pull/3892)).
+const PURGE_KEEPS_PENDING: (u32, u32, u32) = (2, 9, 15);
+/// Removals that are asked for before the first is answered.
+const REMOVALS_AT_ONCE: usize = 256;
 /// Topics remembered to have a stream; about 20 MB.
 const KNOWN_MAX: usize = 100_000;
 /// Between two tries while nobody answers for JetStream.
