@@ -12,6 +12,8 @@ mod embedded;
 mod fair;
 mod follow;
 mod input;
+#[cfg(feature = "jetstream")]
+mod jetstream;
 mod order;
 mod overflow;
 #[cfg(feature = "redis")]
