@@ -98,6 +98,7 @@ pub(super) struct Republish {
     pub(super) headers_only: bool,
 }
 
+#[allow(clippy::struct_excessive_bools)] // The server's own fields.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct StreamConfig {
     pub(super) name: String,

@@ -25,6 +25,7 @@ use crate::log::jetstream::api;
 use crate::log::jetstream::api::ConsumerConfig;
 use crate::log::jetstream::api::ConsumerInfo;
 use crate::log::jetstream::api::CreateConsumer;
+use crate::log::jetstream::api::StreamInfo;
 use crate::log::jetstream::api::StreamState;
 use crate::log::jetstream::codec;
 use crate::log::jetstream::connection::Again;
@@ -99,12 +100,12 @@ impl Shared {
                 };
                 return Ok(Batch { gap, caught_up: true, ..Batch::default() });
             };
-            let state = info.state;
+            let state = &info.state;
             let (first, last) = (state.first_seq, state.last_seq);
             let (start, missing) = match from {
                 Position::Start => (first, None),
                 Position::End => (last + 1, None),
-                Position::Since(ms) => (self.first_since(topic, ms, &state, deadline).await?, None),
+                Position::Since(ms) => (self.first_since(topic, ms, state, deadline).await?, None),
                 Position::After(id) if codec::seq(id) > last => (first, Some((id, GapCause::Ahead))),
                 Position::After(id) if codec::seq(id) + 1 < first => (first, Some((id, GapCause::Trimmed))),
                 Position::After(id) => (codec::seq(id) + 1, None),
@@ -113,7 +114,7 @@ impl Shared {
                 let gap = missing.map(|(id, cause)| gap(topic, id, None, cause));
                 return Ok(Batch { entries: Vec::new(), next: codec::id(start - 1), gap, caught_up: true });
             }
-            let page = self.page_from(topic, start, &state, limit, deadline).await?;
+            let page = self.page_from(topic, start, &info, limit, deadline).await?;
             let Some(resumes_at) = page.entries.first().map(|entry| entry.id) else {
                 // Trimmed since it was looked at.
                 if Instant::now() < deadline {
@@ -135,15 +136,18 @@ impl Shared {
         &self,
         topic: &Topic,
         start: u64,
-        state: &StreamState,
+        info: &StreamInfo,
         limit: Limit,
         deadline: Instant,
     ) -> Result<Page, StoreError> {
+        let state = &info.state;
         let there = state.last_seq - start + 1;
         let want = limit.entries.max(1).min(usize::try_from(there).unwrap_or(usize::MAX));
         let bytes = usize::try_from(state.bytes / state.messages.max(1)).unwrap_or(usize::MAX);
         let enough = limit.bytes / bytes.max(1) + 1;
-        if want.min(enough) <= DIRECT_MAX
+        // A stream without direct reading would not even refuse.
+        if info.config.allow_direct
+            && want.min(enough) <= DIRECT_MAX
             && let Some(entries) = self.page_direct(topic, start, want, limit, deadline).await?
         {
             let at_end = entries.last().is_some_and(|entry| entry.id.seq() >= state.last_seq);
@@ -155,7 +159,7 @@ impl Shared {
         self.page_of(cursor, limit, deadline).await
     }
 
-    /// `None`: one of them is not there, or this server or stream has no direct reading.
+    /// `None`: one of them is not there, or not yet on the replica that answered.
     async fn page_direct(
         &self,
         topic: &Topic,
@@ -193,7 +197,14 @@ impl Shared {
     /// `None`: the topic is gone.
     async fn make_reader(&self, topic: &Topic, from: From, deadline: Instant) -> Result<Option<String>, StoreError> {
         let stream = self.stream(topic);
-        let mut config = ConsumerConfig {
+        let (deliver_policy, opt_start_seq, opt_start_time) = match from {
+            From::Seq(seq) => ("by_start_sequence", Some(seq), None),
+            From::Time(ms) => ("by_start_time", None, Some(codec::rfc3339(ms))),
+        };
+        let config = ConsumerConfig {
+            deliver_policy: deliver_policy.to_owned(),
+            opt_start_seq,
+            opt_start_time,
             ack_policy: "none".to_owned(),
             replay_policy: "instant".to_owned(),
             max_deliver: -1,
@@ -202,16 +213,6 @@ impl Shared {
             mem_storage: true,
             ..ConsumerConfig::default()
         };
-        match from {
-            From::Seq(seq) => {
-                config.deliver_policy = "by_start_sequence".to_owned();
-                config.opt_start_seq = Some(seq);
-            }
-            From::Time(ms) => {
-                config.deliver_policy = "by_start_time".to_owned();
-                config.opt_start_time = Some(codec::rfc3339(ms));
-            }
-        }
         let body = CreateConsumer { stream_name: &stream, config: &config };
         match self.api::<ConsumerInfo>(&format!("CONSUMER.CREATE.{stream}"), &body, Again::Yes, deadline).await? {
             Ok(info) => Ok(Some(info.name)),
