@@ -96,6 +96,10 @@ use crate::topic::Topic;
 /// * Two nodes that make one group at the same time may both be told that they made it.
 ///
 /// # Cost
+/// Entries of 100 bytes a second, on 2 cores that the server shares (`cargo bench --features jetstream --bench jetstream`): appended 8,700 one after the
+/// other, 27,000 with 64 at once, 65,000 in batches of 1,000; read 185,000 to 245,000 in pages of 256 to 4,000; fetched and acked 68,000. An append
+/// and its arrival at a tail take 0.4 ms together.
+///
 /// A stream a topic: on the server about 80 kB of memory and 32 kB of disk for each topic, 2 ms to make it, and 2 ms of a restart (measured with
 /// 4,000 topics on nats-server 2.9.10, 2 cores). That suits thousands of topics, not hundreds of thousands. In exchange a page costs what is in it: of 1,000
 /// topics in one stream of 300,000 entries, reading one topic's 300 took 49 to 220 ms; from a stream of its own 2.5 ms.
