@@ -40,6 +40,10 @@ pub(crate) fn port_full(arbiter: u32, capacity: usize) {
     warn!(target: TARGET, arbiter, capacity, "port full, events are refused");
 }
 
+pub(crate) fn feed_panicked() {
+    error!(target: TARGET, "the log's store panicked in the feed, the log is closed");
+}
+
 pub(crate) fn log_unavailable(doing: &'static str, topic: &Topic, error: &dyn std::error::Error) {
     warn!(target: TARGET, doing, %topic, error = %chain(error), "log is unavailable, it is tried again");
 }
@@ -62,6 +66,14 @@ pub(crate) fn delivery_failed(topic: &Topic, group: &str, id: EntryId, attempt: 
 
 pub(crate) fn delivery_dead(topic: &Topic, group: &str, id: EntryId, attempt: u32, reason: &str) {
     warn!(target: TARGET, %topic, group, %id, attempt, reason, "delivery is given up, the entry is a dead letter");
+}
+
+pub(crate) fn dead_letter_loop(topic: &Topic, group: &str, id: EntryId, to: &Topic) {
+    warn!(target: TARGET, %topic, group, %id, %to, "dead letter would come back to where it comes from, it rests");
+}
+
+pub(crate) fn delivery_foreign(topic: &Topic, group: &str, id: EntryId, name: &str) {
+    debug!(target: TARGET, %topic, group, %id, name, "entry is of another type than the group's, it is acked");
 }
 
 pub(crate) fn delivery_trimmed(topic: &Topic, group: &str, id: EntryId) {

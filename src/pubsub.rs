@@ -605,11 +605,16 @@ impl PubSub {
     /// Ends this pub/sub: from now on `subscribe` and `broadcast` answer `Closed`. What was queued before is still delivered, each
     /// subscription ends when it has handled what it has, and [`SubscribeOptions::on_close`] is told.
     ///
-    /// The future resolves when the last subscription has ended. It need not be awaited. An actor that never finishes its handler, and a
+    /// The future resolves when the last subscription has ended, the consumers have finished and acked what they were at, and the log's thread has let go
+    /// of the store. It need not be awaited. An actor that never finishes its handler, and a
     /// stream with events that nobody reads, keep it from resolving: put a time limit on it.
     pub fn shutdown(&self) -> Shutdown {
         self.handle.close();
-        Shutdown { shared: Arc::clone(self.shared()) }
+        let log = self.feed().map(|feed| {
+            let done = feed.done();
+            Box::pin(async move { done.wait().await }) as Pin<Box<dyn Future<Output = ()> + Send>>
+        });
+        Shutdown { shared: Arc::clone(self.shared()), log }
     }
 }
 
@@ -673,13 +678,22 @@ impl std::fmt::Debug for PubSub {
 #[must_use = "the pub/sub is shut down either way; await this to know when it has drained"]
 pub struct Shutdown {
     shared: Arc<Shared>,
+    /// The end of the log's thread.
+    log: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Future for Shutdown {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.shared.poll_drained(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }
+        let this = self.get_mut();
+        if let Some(log) = &mut this.log {
+            if log.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            this.log = None;
+        }
+        if this.shared.poll_drained(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 

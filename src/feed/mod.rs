@@ -19,6 +19,7 @@ pub(crate) mod retention;
 pub(crate) mod runner;
 pub(crate) mod types;
 
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use dashmap::DashMap;
@@ -38,6 +40,7 @@ use crate::ids::EntryId;
 use crate::local::hash::BuildPrehashed;
 use crate::local::interest::Observer;
 use crate::local::shard::Shared;
+use crate::log::Group;
 use crate::log::Store;
 use crate::log::StoreError;
 use crate::topic::Topic;
@@ -50,14 +53,52 @@ pub(crate) struct Feed {
     pub(crate) retention: Retentions,
     pub(crate) undecodable: AtomicU64,
     pub(crate) unknown: AtomicU64,
-    /// Where the feed stands, and the epoch of that: it counts up when a topic's log turns out to be another one.
-    standing: DashMap<Topic, u32, BuildPrehashed>,
+    standing: DashMap<Topic, Stand, BuildPrehashed>,
     /// Who waits for it to stand on a topic.
     waiting: DashMap<Topic, Arc<Notify>, BuildPrehashed>,
+    /// Topics on which it failed to stand; it tries again after a rest.
+    resting: DashMap<Topic, (), BuildPrehashed>,
+    /// The type that each group consumes here.
+    groups: Mutex<HashMap<Group, &'static str>>,
+    /// Consumers that have not ended.
+    intakes: AtomicUsize,
     control: mpsc::UnboundedSender<Control>,
     changes: Arc<Changes>,
     closed: AtomicBool,
     ended: Notify,
+    done: Arc<Done>,
+}
+
+/// Where the feed stands in a topic.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stand {
+    /// Counts up when the topic's log turns out to be another one.
+    pub(crate) epoch: u32,
+    /// Everything up to here was published, or was there before.
+    pub(crate) at: EntryId,
+}
+
+/// Set when the feed's thread has let go of everything.
+#[derive(Default)]
+pub(crate) struct Done {
+    is: AtomicBool,
+    notify: Notify,
+}
+
+impl Done {
+    fn set(&self) {
+        self.is.store(true, Ordering::Release);
+        self.notify.notify_waiters();
+    }
+
+    pub(crate) async fn wait(&self) {
+        let mut notified = std::pin::pin!(self.notify.notified());
+        // Before the look: what happens after it is not missed.
+        notified.as_mut().enable();
+        if !self.is.load(Ordering::Acquire) {
+            notified.await;
+        }
+    }
 }
 
 /// What the feed's thread is told.
@@ -66,6 +107,10 @@ pub(crate) enum Control {
     Changed,
     /// The head of a topic, which was asked for to stand there.
     Head(Topic, Result<EntryId, StoreError>),
+    /// An append to a topic begins on which the feed does not stand: it must not stand behind what that appends.
+    Hold(Topic),
+    /// That append has ended, with this id if it is known.
+    Release(Topic, Option<EntryId>),
     /// Something to do on the feed's thread, whoever asked for it may be gone.
     Job(Job),
     /// The pub/sub was closed.
@@ -125,6 +170,10 @@ impl Feed {
             unknown: AtomicU64::new(0),
             standing: DashMap::default(),
             waiting: DashMap::default(),
+            resting: DashMap::default(),
+            groups: Mutex::default(),
+            intakes: AtomicUsize::new(0),
+            done: Arc::default(),
             control,
             changes,
             closed: AtomicBool::new(false),
@@ -166,45 +215,79 @@ impl Feed {
         let _ = self.control.send(Control::Job(Box::pin(job)));
     }
 
-    /// The epoch of the topic, if the feed stands there.
-    pub(crate) fn stands(&self, topic: &Topic) -> Option<u32> {
-        self.standing.get(topic).map(|epoch| *epoch)
+    /// Where the feed stands in the topic, if it does.
+    pub(crate) fn stands(&self, topic: &Topic) -> Option<Stand> {
+        self.standing.get(topic).map(|stand| *stand)
     }
 
-    /// Waits until the feed stands on a topic that has a subscriber here. `None`: it was closed.
-    pub(crate) async fn standing(&self, topic: &Topic) -> Option<u32> {
+    /// Waits until the feed stands on a topic. `None`: it was closed, or nobody here listens to the topic any more.
+    pub(crate) async fn standing(&self, topic: &Topic) -> Option<Stand> {
         loop {
-            if let Some(epoch) = self.try_stand(topic).await {
-                return Some(epoch);
+            let notify = self.waiting(topic);
+            let mut notified = std::pin::pin!(notify.notified());
+            // Before the look: what happens after it is not missed.
+            notified.as_mut().enable();
+            if let Some(stand) = self.stands(topic) {
+                // Others may wait beside this one.
+                self.tried(topic);
+                return Some(stand);
             }
-            if self.is_closed() {
+            if self.is_closed() || !self.shared.interest.contains(topic) {
+                self.tried(topic);
                 return None;
             }
+            notified.await;
         }
     }
 
-    /// As [`standing`](Self::standing), but gives up when one try of the feed has failed.
-    pub(crate) async fn try_stand(&self, topic: &Topic) -> Option<u32> {
-        let notify = Arc::clone(&self.waiting.entry(topic.clone()).or_default());
+    /// As [`standing`](Self::standing), but waits no longer than for the try that is under way.
+    pub(crate) async fn try_stand(&self, topic: &Topic) -> Option<Stand> {
+        let notify = self.waiting(topic);
         let mut notified = std::pin::pin!(notify.notified());
-        // Before the look: what happens after it is not missed.
         notified.as_mut().enable();
-        if let Some(epoch) = self.stands(topic) {
-            // Others may wait beside this one.
-            self.tried(topic);
-            return Some(epoch);
+        let idle = || self.is_closed() || !self.shared.interest.contains(topic) || self.resting.contains_key(topic);
+        if self.stands(topic).is_none() && !idle() {
+            notified.await;
         }
-        // Nobody is interested, so nobody looks: then there is nothing to wait for.
-        if self.is_closed() || !self.shared.interest.contains(topic) {
-            self.tried(topic);
-            return None;
-        }
-        notified.await;
         self.stands(topic)
     }
 
-    fn stood(&self, topic: &Topic, epoch: u32) {
-        self.standing.insert(topic.clone(), epoch);
+    fn waiting(&self, topic: &Topic) -> Arc<Notify> {
+        Arc::clone(&self.waiting.entry(topic.clone()).or_default())
+    }
+
+    /// An append begins to a topic on which the feed does not stand. What it appends reaches whoever is subscribed by now, when the feed stands.
+    pub(crate) fn hold(self: &Arc<Self>, topic: &Topic) -> Hold {
+        // An ended feed publishes nothing.
+        let _ = self.control.send(Control::Hold(topic.clone()));
+        Hold { feed: Arc::clone(self), topic: topic.clone(), id: None }
+    }
+
+    /// Notes that a group is consumed as this type here. `Err`: it is as another.
+    pub(crate) fn consumes(&self, group: &Group, message: &'static str) -> Result<(), &'static str> {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *groups.entry(group.clone()).or_insert(message);
+        if known == message { Ok(()) } else { Err(known) }
+    }
+
+    pub(crate) fn intake_begins(&self) {
+        self.intakes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn intake_ends(&self) {
+        if self.intakes.fetch_sub(1, Ordering::AcqRel) == 1 && self.is_closed() {
+            // The runner waits for this.
+            self.spawn(std::future::ready(()));
+        }
+    }
+
+    pub(crate) fn done(&self) -> Arc<Done> {
+        Arc::clone(&self.done)
+    }
+
+    fn stood(&self, topic: &Topic, stand: Stand) {
+        self.standing.insert(topic.clone(), stand);
+        self.resting.remove(topic);
         self.tried(topic);
     }
 
@@ -220,6 +303,20 @@ impl Feed {
         let left = self.standing.remove_if(topic, |_, _| !self.shared.interest.contains(topic)).is_some();
         self.tried(topic);
         left
+    }
+}
+
+/// See [`Feed::hold`]. Given back when it is dropped.
+pub(crate) struct Hold {
+    feed: Arc<Feed>,
+    topic: Topic,
+    pub(crate) id: Option<EntryId>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // An ended feed publishes nothing.
+        let _ = self.feed.control.send(Control::Release(self.topic.clone(), self.id));
     }
 }
 

@@ -33,15 +33,13 @@ impl Places {
         Self { epoch: 0, base: head, last: SmallVec::new() }
     }
 
-    /// A batch begins. `true`: it is another log than before, and a new epoch.
-    pub(crate) fn begin(&mut self, batch: &Batch) -> bool {
-        let Some(gap) = &batch.gap else { return false };
+    /// A batch begins. If it is of another log than before, that is a new epoch.
+    pub(crate) fn begin(&mut self, batch: &Batch) {
+        let Some(gap) = &batch.gap else { return };
         // What came before does not join on to what comes now.
         self.base = batch.entries.first().and_then(|entry| entry.id.prev()).unwrap_or(batch.next);
         self.last.clear();
-        let replaced = gap.cause == GapCause::Ahead;
-        self.epoch = self.epoch.wrapping_add(u32::from(replaced));
-        replaced
+        self.epoch = self.epoch.wrapping_add(u32::from(gap.cause == GapCause::Ahead));
     }
 
     pub(crate) fn epoch(&self) -> u32 {

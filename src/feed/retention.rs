@@ -6,7 +6,8 @@ use crate::log::Trim;
 use crate::topic::Topic;
 use crate::topic::TopicError;
 
-/// How much of a topic is kept. What is over it is trimmed: by number in the same step as an append, by age within a minute.
+/// How much of a topic is kept. What is over it is trimmed: by number in the same step as an append of this crate, and what other programs append, and
+/// by age, within a minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retention {
     entries: Option<u64>,
@@ -39,8 +40,8 @@ impl Retention {
         self.entries.map(Trim::Len)
     }
 
-    pub(crate) fn on_sweep(&self) -> Option<Trim> {
-        self.age.map(Trim::Age)
+    pub(crate) fn on_sweep(&self) -> impl Iterator<Item = Trim> {
+        self.age.map(Trim::Age).into_iter().chain(self.entries.map(Trim::Len))
     }
 }
 
@@ -72,9 +73,9 @@ impl Retentions {
         self.0.iter().find(|(pattern, _)| fits(pattern)).map_or(Retention::forever(), |(_, retention)| *retention)
     }
 
-    /// Whether anything is to be trimmed by age.
+    /// Whether anything is to be trimmed.
     pub(crate) fn sweeps(&self) -> bool {
-        self.0.iter().any(|(_, retention)| retention.age.is_some())
+        self.0.iter().any(|(_, retention)| *retention != Retention::forever())
     }
 }
 

@@ -1,14 +1,18 @@
 //! Runner: the feed's thread. Owns the tail; takes note of interest, stands on topics, and publishes what the tail brings.
 
+use std::any::TypeId;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -18,12 +22,12 @@ use tokio::time::timeout_at;
 
 use crate::feed::Control;
 use crate::feed::Feed;
+use crate::feed::Stand;
 use crate::feed::backoff::store_backoff;
 use crate::feed::place::Places;
-use crate::feed::types::Published;
+use crate::feed::types::Kind;
 use crate::ids::EntryId;
 use crate::log::Batch;
-use crate::log::Entry;
 use crate::log::Limit;
 use crate::log::Position;
 use crate::log::StoreError;
@@ -34,7 +38,15 @@ use crate::topic::Topic;
 pub(crate) fn launch(feed: Arc<Feed>, control: mpsc::UnboundedReceiver<Control>) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(String::from("actix-pubsub-log")).spawn(move || {
-        runtime.block_on(Runner::new(feed, control).run());
+        let (done, watched) = (feed.done(), Arc::clone(&feed));
+        if catch_unwind(AssertUnwindSafe(|| runtime.block_on(Runner::new(feed, control).run()))).is_err() {
+            // A store that panics: nobody must wait for what will not come.
+            observe::feed_panicked();
+            watched.close();
+        }
+        // Everything is let go before it is said: the store may be opened again.
+        drop((runtime, watched));
+        done.set();
     })?;
     Ok(())
 }
@@ -46,6 +58,11 @@ struct Runner {
     follows: HashMap<Topic, Places>,
     /// Topics whose head is being asked for, and how often that failed.
     asking: HashMap<Topic, u32>,
+    /// Topics to which someone appends while the feed does not stand there.
+    holds: HashMap<Topic, Held>,
+    /// Followers of these topics and types may have missed the last entries, because a port was full: it is said again until it is taken.
+    behind: HashMap<(Topic, TypeId), Behind>,
+    reminder: Option<Pin<Box<Sleep>>>,
     asks: Arc<Semaphore>,
     jobs: JoinSet<()>,
     /// Names that were met and that no type here has.
@@ -55,7 +72,23 @@ struct Runner {
     pause: Option<Pin<Box<Sleep>>>,
 }
 
+#[derive(Default)]
+struct Held {
+    appends: usize,
+    /// The first entry that they appended.
+    first: Option<EntryId>,
+    /// The head that was found meanwhile.
+    head: Option<EntryId>,
+}
+
+struct Behind {
+    kind: Arc<dyn Kind>,
+    id: EntryId,
+    epoch: u32,
+}
+
 enum Turn {
+    Remind,
     Control(Option<Control>),
     Batches(Result<Vec<(Topic, Batch)>, StoreError>),
 }
@@ -69,6 +102,9 @@ impl Runner {
             tail,
             follows: HashMap::new(),
             asking: HashMap::new(),
+            holds: HashMap::new(),
+            behind: HashMap::new(),
+            reminder: None,
             asks: Arc::new(Semaphore::new(ASKS_MAX)),
             jobs: JoinSet::new(),
             unknown: HashSet::new(),
@@ -89,7 +125,10 @@ impl Runner {
                         self.look(topic);
                     }
                 }
-                Turn::Control(Some(Control::Head(topic, head))) => self.stand(topic, head),
+                Turn::Control(Some(Control::Head(topic, head))) => self.head(topic, head),
+                Turn::Control(Some(Control::Hold(topic))) => self.holds.entry(topic).or_default().appends += 1,
+                Turn::Control(Some(Control::Release(topic, id))) => self.release(topic, id),
+                Turn::Remind => self.remind(),
                 Turn::Control(Some(Control::Job(job))) => {
                     self.jobs.spawn(job);
                 }
@@ -118,11 +157,17 @@ impl Runner {
     /// Whatever is there first. Dropping the tail's future loses nothing.
     async fn turn(&mut self) -> Turn {
         while self.jobs.try_join_next().is_some() {}
-        let Self { control, tail, pause, .. } = self;
+        let Self { control, tail, pause, reminder, .. } = self;
         let mut next = tail.next(PAGE);
         poll_fn(|cx| {
             if let Poll::Ready(told) = control.poll_recv(cx) {
                 return Poll::Ready(Turn::Control(told));
+            }
+            if let Some(sleep) = reminder
+                && sleep.as_mut().poll(cx).is_ready()
+            {
+                *reminder = None;
+                return Poll::Ready(Turn::Remind);
             }
             if let Some(sleep) = pause {
                 if sleep.as_mut().poll(cx).is_pending() {
@@ -135,24 +180,25 @@ impl Runner {
         .await
     }
 
-    /// Jobs that were given to the feed may be acks: they have some time left.
+    /// Consumers may finish what they have, and jobs that were given to the feed may be acks: they have some time left.
     async fn end(mut self) {
-        while let Ok(told) = self.control.try_recv() {
-            if let Control::Job(job) = told {
-                self.jobs.spawn(job);
-            }
-        }
-        let deadline = Instant::now() + END_MAX;
-        self.jobs.spawn(std::future::ready(()));
-        while let Ok(Some(_)) = timeout_at(deadline, self.jobs.join_next()).await {
-            while let Ok(told) = self.control.try_recv() {
-                if let Control::Job(job) = told {
-                    self.jobs.spawn(job);
-                }
-            }
-            // The sweep never ends by itself.
-            if self.jobs.len() <= usize::from(self.feed.retention.sweeps()) {
-                break;
+        let mut deadline = Instant::now() + END_MAX;
+        loop {
+            let told = if self.feed.intakes.load(Ordering::Acquire) > 0 {
+                deadline = Instant::now() + END_MAX;
+                self.control.recv().await
+            } else {
+                self.control.try_recv().ok()
+            };
+            match told {
+                Some(Control::Job(job)) => drop(self.jobs.spawn(job)),
+                Some(_) => {}
+                // The sweep never ends by itself.
+                None if self.jobs.len() <= usize::from(self.feed.retention.sweeps()) => return,
+                None => match timeout_at(deadline, self.jobs.join_next()).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => return,
+                },
             }
         }
     }
@@ -174,21 +220,24 @@ impl Runner {
     /// Asks for the head of a topic, to stand there.
     fn ask(&mut self, topic: Topic, after: Duration) {
         let (feed, asks) = (Arc::clone(&self.feed), Arc::clone(&self.asks));
+        let asked = Asked { feed, topic, head: Some(Err(StoreError::Closed)) };
         self.jobs.spawn(async move {
             if !after.is_zero() {
                 tokio::time::sleep(after).await;
             }
             // It is never closed.
             let _permit = asks.acquire().await;
-            let head = feed.store.read(&topic, Position::End, Limit::entries(1)).await.map(|batch| batch.next);
-            // The runner may have ended.
-            let _ = feed.control.send(Control::Head(topic, head));
+            asked.feed.resting.remove(&asked.topic);
+            let head = asked.feed.store.read(&asked.topic, Position::End, Limit::entries(1)).await.map(|batch| batch.next);
+            asked.answer(head);
         });
     }
 
-    fn stand(&mut self, topic: Topic, head: Result<EntryId, StoreError>) {
+    fn head(&mut self, topic: Topic, head: Result<EntryId, StoreError>) {
         if !self.feed.shared.interest.contains(&topic) {
             self.asking.remove(&topic);
+            self.holds.retain(|of, held| *of != topic || held.appends > 0);
+            self.feed.resting.remove(&topic);
             self.feed.tried(&topic);
             // Whoever came since has noted a change, and found it in `asking`.
             if self.feed.shared.interest.contains(&topic) {
@@ -197,16 +246,10 @@ impl Runner {
             return;
         }
         match head {
-            Ok(head) => {
-                self.asking.remove(&topic);
-                self.tail.watch(&topic, head);
-                self.follows.insert(topic.clone(), Places::new(head));
-                self.feed.stood(&topic, 0);
-                // It may have been left while the head was asked for; then nobody looks again.
-                if !self.feed.shared.interest.contains(&topic) {
-                    self.look(topic);
-                }
-            }
+            Ok(head) => match self.holds.get_mut(&topic) {
+                Some(held) if held.appends > 0 => held.head = Some(head),
+                _ => self.stand(topic, head),
+            },
             Err(error) => {
                 let tries = self.asking.get_mut(&topic).map_or(1, |tries| {
                     *tries = tries.saturating_add(1);
@@ -215,51 +258,122 @@ impl Runner {
                 if tries == 1 {
                     observe::log_unavailable("stand on", &topic, &error);
                 }
+                self.feed.resting.insert(topic.clone(), ());
                 self.feed.tried(&topic);
                 self.ask(topic, store_backoff(tries));
             }
         }
     }
 
+    fn stand(&mut self, topic: Topic, head: EntryId) {
+        self.asking.remove(&topic);
+        // What was appended while it did not stand is still to come.
+        let first = self.holds.remove(&topic).and_then(|held| held.first);
+        let head = first.and_then(EntryId::prev).map_or(head, |before| before.min(head));
+        self.tail.watch(&topic, head);
+        let places = Places::new(head);
+        self.feed.stood(&topic, Stand { epoch: places.epoch(), at: head });
+        self.follows.insert(topic.clone(), places);
+        // It may have been left while the head was asked for; then nobody looks again.
+        if !self.feed.shared.interest.contains(&topic) {
+            self.look(topic);
+        }
+    }
+
+    /// An append to a topic on which the feed did not stand has ended. Not to miss it, the feed stands before it.
+    fn release(&mut self, topic: Topic, id: Option<EntryId>) {
+        let Some(held) = self.holds.get_mut(&topic) else { return };
+        held.appends -= 1;
+        held.first = held.first.into_iter().chain(id).min();
+        if held.appends > 0 {
+            return;
+        }
+        if let Some(head) = held.head {
+            self.stand(topic, head);
+        } else if !self.asking.contains_key(&topic) {
+            self.holds.remove(&topic);
+        }
+    }
+
+    /// Says again what a full port did not take.
+    fn remind(&mut self) {
+        let shared = Arc::clone(&self.feed.shared);
+        self.behind.retain(|(topic, _), behind| !behind.kind.remind(&shared, topic, behind.id, behind.epoch));
+        self.set_reminder();
+    }
+
+    fn set_reminder(&mut self) {
+        if !self.behind.is_empty() && self.reminder.is_none() {
+            self.reminder = Some(Box::pin(tokio::time::sleep(REMIND_AFTER)));
+        }
+    }
+
     fn publish(&mut self, topic: &Topic, batch: &Batch) {
         let Some(places) = self.follows.get_mut(topic) else { return };
-        if places.begin(batch) {
-            self.feed.standing.insert(topic.clone(), places.epoch());
-        }
+        places.begin(batch);
         if let Some(gap) = &batch.gap {
             observe::history_gap(topic, gap.asked_after, &gap.cause);
         }
         for entry in &batch.entries {
-            if entry.name.is_empty() {
+            let kinds: SmallVec<[Arc<dyn Kind>; 1]> = if entry.name.is_empty() {
                 // Another program's, which gave no name: it is for every type that someone listens for.
-                for kind in self.feed.types.all() {
-                    let place = places.pass(kind.message(), entry.id);
-                    let published = kind.publish(&self.feed.shared, topic, entry, place);
-                    note(&self.feed, topic, entry, &published);
-                }
-            } else if let Some(kind) = self.feed.types.get(&entry.name) {
-                let place = places.pass(kind.message(), entry.id);
-                let published = kind.publish(&self.feed.shared, topic, entry, place);
-                note(&self.feed, topic, entry, &published);
+                self.feed.types.all().into()
             } else {
+                self.feed.types.get(&entry.name).into_iter().collect()
+            };
+            if kinds.is_empty() && !entry.name.is_empty() {
                 self.feed.unknown.fetch_add(1, Ordering::Relaxed);
                 if self.unknown.len() < UNKNOWN_MAX && !self.unknown.contains(&*entry.name) {
                     self.unknown.insert(entry.name.to_string());
                     observe::entry_unknown(topic, entry.id, &entry.name);
                 }
             }
+            for kind in kinds {
+                let place = places.pass(kind.message(), entry.id);
+                // Decoding is guarded by itself; what is left is the drop of a message that nobody took.
+                let publish = AssertUnwindSafe(|| kind.publish(&self.feed.shared, topic, entry, place));
+                let published = catch_unwind(publish).unwrap_or_default();
+                if let Some(error) = &published.undecodable {
+                    self.feed.undecodable.fetch_add(1, Ordering::Relaxed);
+                    observe::entry_undecodable(topic, entry.id, &entry.name, error);
+                }
+                if published.full {
+                    let behind = Behind { kind: Arc::clone(&kind), id: entry.id, epoch: place.epoch };
+                    self.behind.insert((topic.clone(), kind.message()), behind);
+                }
+            }
+        }
+        let stand = Stand { epoch: places.epoch(), at: batch.next };
+        if let Some(mut standing) = self.feed.standing.get_mut(topic) {
+            *standing = stand;
+        }
+        self.set_reminder();
+    }
+}
+
+/// A head that is asked for: whatever becomes of the question, the runner gets an answer.
+struct Asked {
+    feed: Arc<Feed>,
+    topic: Topic,
+    head: Option<Result<EntryId, StoreError>>,
+}
+
+impl Asked {
+    fn answer(mut self, head: Result<EntryId, StoreError>) {
+        self.head = Some(head);
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(head) = self.head.take() {
+            // The runner may have ended.
+            let _ = self.feed.control.send(Control::Head(self.topic.clone(), head));
         }
     }
 }
 
-fn note(feed: &Feed, topic: &Topic, entry: &Entry, published: &Published) {
-    if let Published::Undecodable(error) = published {
-        feed.undecodable.fetch_add(1, Ordering::Relaxed);
-        observe::entry_undecodable(topic, entry.id, &entry.name, error);
-    }
-}
-
-/// Trims by age, now and then, whatever topic the store has.
+/// Trims what is over its retention, now and then, whatever topic the store has.
 async fn sweep(feed: Arc<Feed>) {
     loop {
         let mut after: Option<Topic> = None;
@@ -267,7 +381,7 @@ async fn sweep(feed: Arc<Feed>) {
         while let Ok(topics) = feed.store.topics(after.as_ref(), 1_000).await {
             let Some(last) = topics.last().cloned() else { break };
             for topic in &topics {
-                if let Some(trim) = feed.retention.of(topic).on_sweep() {
+                for trim in feed.retention.of(topic).on_sweep() {
                     let _ = feed.store.trim(topic, trim).await;
                 }
             }
@@ -285,5 +399,7 @@ const ASKS_MAX: usize = 64;
 const UNKNOWN_MAX: usize = 1_000;
 /// How long jobs may take after the end.
 const END_MAX: Duration = Duration::from_secs(5);
-/// Between two sweeps by age.
+/// How soon a full port is tried again.
+const REMIND_AFTER: Duration = Duration::from_millis(5);
+/// Between two sweeps.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);

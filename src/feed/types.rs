@@ -14,6 +14,8 @@ use crate::event::Head;
 use crate::event::Payload;
 use crate::feed::logged::Logged;
 use crate::feed::place::Place;
+use crate::ids::EntryId;
+use crate::local::port::Pushed;
 use crate::local::shard::Shared;
 use crate::log::Entry;
 use crate::topic::Topic;
@@ -36,12 +38,17 @@ pub(crate) trait Kind: Send + Sync {
     fn type_name(&self) -> &'static str;
     /// Decodes an entry and gives it to whoever on this node listens to its topic for this type.
     fn publish(&self, shared: &Shared, topic: &Topic, entry: &Entry, place: Place) -> Published;
+    /// Tells the followers of a topic that there was an entry of this id, for those who have not got it. `false`: a port is full.
+    fn remind(&self, shared: &Shared, topic: &Topic, id: EntryId, epoch: u32) -> bool;
 }
 
-pub(crate) enum Published {
-    Nobody,
-    Sent,
-    Undecodable(String),
+/// What became of an entry.
+#[derive(Debug, Default)]
+pub(crate) struct Published {
+    /// Why it is no message of its name.
+    pub(crate) undecodable: Option<String>,
+    /// A port with followers was full: they have to be reminded.
+    pub(crate) full: bool,
 }
 
 struct KindOf<M>(std::marker::PhantomData<fn() -> M>);
@@ -49,6 +56,9 @@ struct KindOf<M>(std::marker::PhantomData<fn() -> M>);
 impl Types {
     /// Makes a type known. Costs a read lock when it is already.
     pub(crate) fn add<M: Payload>(&self) -> Result<(), NameTaken> {
+        if M::NAME.is_empty() {
+            return Err(NameTaken { name: M::NAME, by: "entries that have no name" });
+        }
         if let Some(known) = self.get(M::NAME) {
             let same = known.message() == TypeId::of::<M>();
             return if same { Ok(()) } else { Err(NameTaken { name: M::NAME, by: known.type_name() }) };
@@ -80,12 +90,13 @@ impl<M: Payload> Kind for KindOf<M> {
         let plain = shared.interest.ports(topic, TypeId::of::<M>());
         let logged = shared.interest.ports(topic, TypeId::of::<Logged<M>>());
         if plain.is_none() && logged.is_none() {
-            return Published::Nobody;
+            return Published::default();
         }
-        let (message, published) = match decode::<M>(&entry.payload) {
-            Ok(message) => (Some(Arc::new(Body::new(message))), Published::Sent),
-            Err(error) => (None, Published::Undecodable(error)),
+        let (message, undecodable) = match decode::<M>(&entry.payload) {
+            Ok(message) => (Some(Arc::new(Body::new(message))), None),
+            Err(error) => (None, Some(error)),
         };
+        let mut full = false;
         if let Some(body) = &message {
             for port in plain.iter().flat_map(|ports| ports.iter()) {
                 let head = Head::logged(port.topic().clone(), shared.node, entry.id, body);
@@ -97,11 +108,24 @@ impl<M: Payload> Kind for KindOf<M> {
             let head = message.map(|body| Head::logged(topic.clone(), shared.node, entry.id, &body));
             let body = Arc::new(Body::new(Logged { head, id: entry.id, prev: place.prev, epoch: place.epoch }));
             for port in ports.iter() {
-                // A follower sees by `prev` that it missed one, and reads it from the store.
-                let _ = port.shard().publish(port, None, Head::shared(port.topic().clone(), shared.node, &body));
+                // A follower sees by the `prev` of what comes next that it missed one, and reads it from the store. Nothing need come next.
+                let pushed = port.shard().publish(port, None, Head::shared(port.topic().clone(), shared.node, &body));
+                full |= matches!(pushed, Pushed::Full);
             }
         }
-        published
+        Published { undecodable, full }
+    }
+
+    fn remind(&self, shared: &Shared, topic: &Topic, id: EntryId, epoch: u32) -> bool {
+        let Some(ports) = shared.interest.ports(topic, TypeId::of::<Logged<M>>()) else { return true };
+        // Its own `prev`: who has it skips this, who has not sees that something is missing.
+        let body = Arc::new(Body::new(Logged::<M> { head: None, id, prev: id, epoch }));
+        let mut taken = true;
+        for port in ports.iter() {
+            let pushed = port.shard().publish(port, None, Head::shared(port.topic().clone(), shared.node, &body));
+            taken &= !matches!(pushed, Pushed::Full);
+        }
+        taken
     }
 }
 

@@ -169,7 +169,8 @@ pub struct Appended {
 pub enum Position {
     /// The oldest entry that is kept. What was trimmed before is no [`Gap`].
     Start,
-    /// After the newest entry: only what comes.
+    /// After the newest entry: only what comes. To follow from here may bring what was appended right before, too; it leaves out nothing that is appended
+    /// after the call on the same node.
     End,
     /// The entry after this id. What of it was trimmed is a [`Gap`]; `After(EntryId::MIN)` asks for everything there ever was.
     After(EntryId),

@@ -133,11 +133,16 @@ impl PubSub {
             return Err(AppendError::Closed);
         }
         // Whoever has subscribed here before this call gets it: so the feed has to stand before the entry is there.
-        if feed.shared.interest.contains(&topic) && feed.stands(&topic).is_none() {
-            feed.try_stand(&topic).await;
+        let mut hold = None;
+        if feed.shared.interest.contains(&topic) && feed.try_stand(&topic).await.is_none() {
+            hold = Some(feed.hold(&topic));
         }
         let trim = feed.retention.of(&topic).on_append();
-        Ok(feed.store.append(&topic, Append { entries, expect_last, trim }).await?)
+        let appended = feed.store.append(&topic, Append { entries, expect_last, trim }).await?;
+        if let Some(hold) = &mut hold {
+            hold.id = appended.first().map(|appended| appended.id);
+        }
+        Ok(appended)
     }
 
     /// Where a topic's log ends now: load a state that includes everything up to here, then [`subscribe_from`](Self::subscribe_from) here, and nothing is

@@ -25,6 +25,7 @@ use crate::pubsub::PubSub;
 use crate::stream::delivery::Delivery;
 use crate::stream::error::ConsumeError;
 use crate::stream::intake::Intake;
+use crate::stream::member::Member;
 use crate::topic::ToTopic;
 use crate::topic::Topic;
 use crate::topic::TopicError;
@@ -134,7 +135,8 @@ impl PubSub {
     /// Makes the actor of `ctx` a consumer of a group: each entry of the topic goes to one of the group's consumers, on whatever node, and comes
     /// again until one has handled it. The group is made if there is none.
     ///
-    /// Entries of another type than `M` are nothing to this group, and are acked. An entry of `M` that cannot be decoded, and one that failed too often, becomes a
+    /// Entries of another type than `M` are nothing to this group, and are acked: a group is of one type, and so that two types do not ack each other's
+    /// entries, a second one is refused on this node. An entry of `M` that cannot be decoded, and one that failed too often, becomes a
     /// dead letter: an entry of the [dead-letter topic](ConsumeOptions::dead_letter) with the reason in its headers. What a consumer leaves behind when its
     /// actor dies goes to the others at once, or when its visibility timeout is over if the whole process died.
     ///
@@ -202,9 +204,15 @@ impl PubSub {
         if feed.is_closed() {
             return Err(ConsumeError::Closed);
         }
+        if dead_letter == group.topic {
+            return Err(ConsumeError::DeadLetterTopic(dead_letter));
+        }
+        feed.consumes(&group, M::NAME).map_err(|other| ConsumeError::GroupType { name: M::NAME, other })?;
+        let own_name = options.consumer.is_none();
         let shared = Arc::new(Shared::default());
         let consumer = Consumer { group: Arc::clone(&group), name: name.clone(), shared: Arc::clone(&shared) };
-        ctx.spawn(Intake::<M>::new(Arc::clone(feed), group, name, dead_letter, options.clone(), shared));
+        let member = Member { feed: Arc::clone(feed), group, name, own_name, dead_letter };
+        ctx.spawn(Intake::<M>::new(member, options.clone(), shared));
         Ok(consumer)
     }
 }
@@ -236,7 +244,8 @@ impl Consumer {
     /// Leaves the group gracefully: nothing more is fetched, what is in flight is finished and acked, then the consumer is removed from the group. Resolves
     /// when that is done. It need not be awaited.
     ///
-    /// A handler that never ends keeps it from resolving for the visibility timeout, not longer.
+    /// A handler whose future never ends keeps it from resolving for the visibility timeout, not longer; one for which the actor itself waits
+    /// (`ctx.wait`, `AtomicResponse`) as long as that takes.
     pub fn drain(&self) -> impl Future<Output = ()> + Send + 'static {
         self.shared.wake(|state| state.draining = true);
         let shared = Arc::clone(&self.shared);
@@ -300,6 +309,11 @@ impl Shared {
             state.waker = Some(waker.clone());
         }
         state.draining
+    }
+
+    /// Something has changed that the intake is to look at.
+    pub(crate) fn poke(&self) {
+        self.wake(|_| {});
     }
 
     pub(crate) fn end(&self) {

@@ -4,9 +4,12 @@ use std::error::Error;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use actix::Message;
+use tokio::time::Instant;
 
 use crate::feed::Feed;
 use crate::ids::EntryId;
@@ -14,6 +17,8 @@ use crate::log::Group;
 use crate::log::Headers;
 use crate::log::StoreError;
 use crate::log::Token;
+use crate::stream::consumer::ConsumeOptions;
+use crate::stream::consumer::Shared;
 use crate::topic::Topic;
 
 /// One entry of the log as one consumer of a group receives it: `Handler<Delivery<M>>`.
@@ -28,6 +33,28 @@ pub struct Delivery<M> {
     pub(crate) token: Token,
     pub(crate) group: Arc<Group>,
     pub(crate) feed: Arc<Feed>,
+    pub(crate) until: Arc<Until>,
+}
+
+/// Until when an entry is its consumer's, for the handler that may extend it and the intake that has to know.
+pub(crate) struct Until {
+    at: Mutex<Instant>,
+    shared: Arc<Shared>,
+}
+
+impl Until {
+    pub(crate) fn new(at: Instant, shared: Arc<Shared>) -> Self {
+        Self { at: Mutex::new(at), shared }
+    }
+
+    pub(crate) fn at(&self) -> Instant {
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, at: Instant) {
+        *self.at.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        self.shared.poke();
+    }
 }
 
 impl<M> Delivery<M> {
@@ -56,7 +83,7 @@ impl<M> Delivery<M> {
         self.message
     }
 
-    /// Keeps the entry for `visibility` from now on: for a handler that takes longer than it thought. `false`: it is someone else's by now.
+    /// Keeps the entry for `visibility` from now on, 12 hours at most: for a handler that takes longer than it thought. `false`: it is someone else's by now.
     ///
     /// The future borrows nothing of the delivery.
     ///
@@ -64,7 +91,14 @@ impl<M> Delivery<M> {
     /// What the store says; the entry is kept as long as before then.
     pub fn extend(&self, visibility: Duration) -> impl Future<Output = Result<bool, StoreError>> + Send + 'static {
         let (feed, group, token) = (Arc::clone(&self.feed), Arc::clone(&self.group), self.token.clone());
-        async move { feed.store.extend(&group, vec![token], visibility).await.map(|extended| extended > 0) }
+        let (until, visibility) = (Arc::clone(&self.until), visibility.min(ConsumeOptions::VISIBILITY_MAX));
+        async move {
+            let extended = feed.store.extend(&group, vec![token], visibility).await? > 0;
+            if extended {
+                until.set(Instant::now() + visibility);
+            }
+            Ok(extended)
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::local::error::SubscribeError;
 use crate::log::NameError;
 use crate::log::StoreError;
+use crate::topic::Topic;
 use crate::topic::TopicError;
 
 /// Why a message was not appended.
@@ -139,6 +140,15 @@ pub enum ConsumeError {
         /// The type that has it.
         by: &'static str,
     },
+    /// The dead letters are to go to the topic that they come from: they would come back without end.
+    DeadLetterTopic(Topic),
+    /// The group is consumed as another message type on this node already: the two would ack each other's entries unhandled.
+    GroupType {
+        /// The refused type's name.
+        name: &'static str,
+        /// The name of the type that it is consumed as.
+        other: &'static str,
+    },
     /// A setting is out of its range.
     Option {
         /// Which.
@@ -161,6 +171,8 @@ impl fmt::Display for ConsumeError {
             Self::Topic(_) => f.write_str("cannot consume this topic"),
             Self::Name(_) => f.write_str("cannot consume under this name"),
             Self::NameTaken { name, by } => name_taken(f, name, by),
+            Self::DeadLetterTopic(topic) => write!(f, "dead letters of topic {topic} cannot go to that topic"),
+            Self::GroupType { name, other } => write!(f, "group is consumed as {other:?} on this node, not as {name:?}"),
             Self::Option { option, value, min, max } => write!(f, "{option} is {value}, it must be {min} to {max}"),
             Self::Closed => f.write_str(CLOSED),
         }
@@ -172,7 +184,12 @@ impl Error for ConsumeError {
         match self {
             Self::Topic(source) => Some(source),
             Self::Name(source) => Some(source),
-            Self::NoLog | Self::NameTaken { .. } | Self::Option { .. } | Self::Closed => None,
+            Self::NoLog
+            | Self::NameTaken { .. }
+            | Self::DeadLetterTopic(_)
+            | Self::GroupType { .. }
+            | Self::Option { .. }
+            | Self::Closed => None,
         }
     }
 }

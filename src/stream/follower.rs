@@ -16,6 +16,7 @@ use crate::event::Event;
 use crate::event::Head;
 use crate::event::Payload;
 use crate::feed::Feed;
+use crate::feed::Stand;
 use crate::feed::backoff::store_backoff;
 use crate::feed::logged::Logged;
 use crate::feed::types::decode;
@@ -135,7 +136,8 @@ impl Progress {
 pub(crate) struct Follower<M> {
     feed: Arc<Feed>,
     topic: Topic,
-    live: EventStream<Logged<M>>,
+    /// `None`: it has ended.
+    live: Option<EventStream<Logged<M>>>,
     replay: Replay,
     page: std::vec::IntoIter<Entry>,
     gap: Option<Gap>,
@@ -151,7 +153,7 @@ pub(crate) struct Follower<M> {
 }
 
 type Reading = Pin<Box<dyn Future<Output = Result<Batch, StoreError>> + Send>>;
-type Standing = Pin<Box<dyn Future<Output = Option<u32>> + Send>>;
+type Standing = Pin<Box<dyn Future<Output = Option<Stand>> + Send>>;
 
 impl<M: Payload> Follower<M> {
     /// `live` is subscribed before anything is read: that is what makes the hand-over whole.
@@ -160,11 +162,17 @@ impl<M: Payload> Follower<M> {
             let (feed, topic) = (Arc::clone(&feed), topic.clone());
             Box::pin(async move { feed.standing(&topic).await })
         };
+        // What comes from now on is what comes after the place where the feed stands now, or will.
+        let replay = match (from, feed.stands(&topic)) {
+            (Position::End, Some(stand)) => Replay::new(Position::After(stand.at)),
+            (Position::End, None) => Replay::from_now(),
+            (from, _) => Replay::new(from),
+        };
         Self {
             feed,
             topic,
-            live,
-            replay: Replay::new(from),
+            live: Some(live),
+            replay,
             page: Vec::new().into_iter(),
             gap: None,
             next: EntryId::MIN,
@@ -182,7 +190,15 @@ impl<M: Payload> Follower<M> {
     }
 
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Followed<M>>> {
-        loop {
+        let polled = self.poll_step(cx);
+        if let Poll::Ready(None) = polled {
+            self.live = None;
+        }
+        polled
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Option<Followed<M>>> {
+        for _ in 0..POLL_STEPS {
             if let Some(followed) = self.take_page() {
                 return Poll::Ready(Some(followed));
             }
@@ -190,8 +206,9 @@ impl<M: Payload> Follower<M> {
                 && let Poll::Ready(stood) = standing.as_mut().poll(cx)
             {
                 self.standing = None;
-                // `None`: closed, and then the live events end, too.
-                self.replay.stood(stood.unwrap_or(0));
+                // `None`: it was closed, or unsubscribed by whoever knows its id.
+                let Some(stand) = stood else { return Poll::Ready(None) };
+                self.replay.stood(stand.epoch, stand.at);
             }
             if let Some(pause) = &mut self.pause {
                 if pause.as_mut().poll(cx).is_pending() {
@@ -207,7 +224,7 @@ impl<M: Payload> Follower<M> {
                     Poll::Pending => return Poll::Pending,
                 },
                 Want::Standing => return Poll::Pending,
-                Want::Live => match Pin::new(&mut self.live).poll_next(cx) {
+                Want::Live => match self.live.as_mut().map_or(Poll::Ready(None), |live| Pin::new(live).poll_next(cx)) {
                     Poll::Ready(Some(event)) => {
                         if let Some(followed) = self.take_live(&event) {
                             return Poll::Ready(Some(followed));
@@ -218,6 +235,9 @@ impl<M: Payload> Follower<M> {
                 },
             }
         }
+        // Nothing for this type so far; its arbiter has others to run.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn begin(&mut self, from: Position) {
@@ -326,3 +346,6 @@ impl<M: Payload> Follower<M> {
 fn undecodable(topic: &Topic, id: EntryId) -> Gap {
     Gap::new(topic.clone(), id.prev().unwrap_or_default(), id.next(), GapCause::Undecodable, true)
 }
+
+/// Pages and live events that one poll looks through for one that it may return: some thousands of entries, if all are of other types.
+const POLL_STEPS: usize = 16;

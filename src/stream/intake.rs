@@ -6,8 +6,11 @@
 //!                        └─silence─> the store gives it to someone; a late Ok still acks
 //! ```
 //!
-//! Nothing is fetched that cannot be started: what lies in a queue when its actor dies would have used up an attempt without having been tried.
+//! An entry becomes a dead letter for what its own handler did, and for nothing else. A handler that answers `Err` is plain. When the actor panics, several entries
+//! may have been in its hands, and those that lay in the queue have used up an attempt untried. So an attempt more than allowed is no verdict: such an
+//! entry is a *suspect* and handled alone. If the actor then dies of it, it is that entry's doing.
 
+use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,15 +29,12 @@ use tokio::time::Instant;
 use tokio::time::Sleep;
 
 use crate::event::Payload;
-use crate::feed::Feed;
 use crate::feed::backoff::backoff;
 use crate::feed::backoff::store_backoff;
 use crate::feed::types::decode;
+use crate::ids::EntryId;
 use crate::log::Fetch;
 use crate::log::Fetched;
-use crate::log::Group;
-use crate::log::Name;
-use crate::log::Position;
 use crate::log::StoreError;
 use crate::log::Token;
 use crate::observe;
@@ -43,7 +43,9 @@ use crate::stream::consumer::Shared;
 use crate::stream::delivery::Delivery;
 use crate::stream::delivery::Failure;
 use crate::stream::delivery::Then;
-use crate::topic::Topic;
+use crate::stream::delivery::Until;
+use crate::stream::member::Member;
+use crate::stream::member::Settle;
 
 pub(crate) struct Intake<M> {
     member: Arc<Member>,
@@ -53,13 +55,19 @@ pub(crate) struct Intake<M> {
     joining: Option<Work>,
     fetching: Option<Fetching>,
     queue: VecDeque<(Fetched, Instant)>,
+    /// Entries that were given up unstarted, and how often: that was no try.
+    untried: HashMap<EntryId, u32>,
+    /// The last handler made its actor wait: there is no use in fetching for more than one.
+    serial: bool,
+    /// Whose handler is being called.
+    current: Option<EntryId>,
     running: Vec<Running>,
     /// Handlers that are silent for longer than the visibility: no longer counted, but a late answer of theirs counts.
     late: VecDeque<Running>,
     acks: Vec<Token>,
-    acking: Option<Work>,
+    acking: Option<(Vec<Token>, Work)>,
     /// Nacks and dead letters under way.
-    settling: Vec<Work>,
+    settling: Vec<(Settle, Work)>,
     pause: Option<Pin<Box<Sleep>>>,
     /// When the first of the running is silent for too long.
     alarm: Option<Pin<Box<Sleep>>>,
@@ -69,38 +77,24 @@ pub(crate) struct Intake<M> {
     message: std::marker::PhantomData<fn() -> M>,
 }
 
-/// A consumer's place in its group, for whatever has to be done even after its actor is gone.
-struct Member {
-    feed: Arc<Feed>,
-    group: Arc<Group>,
-    name: Name,
-    dead_letter: Topic,
-}
-
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
-type Fetching = Pin<Box<dyn Future<Output = (Instant, Result<Vec<Fetched>, StoreError>)> + Send>>;
+type Fetching = Pin<Box<dyn Future<Output = (Instant, Instant, Result<Vec<Fetched>, StoreError>)> + Send>>;
 
 /// An entry in the handler's hands.
 struct Running {
     fetched: Fetched,
     answer: oneshot::Receiver<Result<(), Failure>>,
-    until: Instant,
+    until: Arc<Until>,
 }
 
 impl<M> Intake<M> {
-    pub(crate) fn new(
-        feed: Arc<Feed>,
-        group: Arc<Group>,
-        name: Name,
-        dead_letter: Topic,
-        options: ConsumeOptions,
-        shared: Arc<Shared>,
-    ) -> Self {
+    pub(crate) fn new(member: Member, options: ConsumeOptions, shared: Arc<Shared>) -> Self {
+        let member = Arc::new(member);
+        member.feed.intake_begins();
         let closed: Work = {
-            let feed = Arc::clone(&feed);
+            let feed = Arc::clone(&member.feed);
             Box::pin(async move { feed.closed().await })
         };
-        let member = Arc::new(Member { feed, group, name, dead_letter });
         let joining = Box::pin(Arc::clone(&member).join(options.start, options.visibility));
         Self {
             member,
@@ -109,6 +103,9 @@ impl<M> Intake<M> {
             joining: Some(joining),
             fetching: None,
             queue: VecDeque::new(),
+            untried: HashMap::new(),
+            serial: false,
+            current: None,
             running: Vec::new(),
             late: VecDeque::new(),
             acks: Vec::new(),
@@ -138,7 +135,10 @@ impl<M> Intake<M> {
         let any = !answers.is_empty();
         for (fetched, answer) in answers {
             match answer {
-                Ok(Ok(())) => self.acks.push(fetched.token),
+                Ok(Ok(())) => {
+                    self.untried.remove(&fetched.id);
+                    self.acks.push(fetched.token);
+                }
                 Ok(Err(failure)) => self.failed(fetched, &failure),
                 // The response was dropped without an answer.
                 Err(_) => self.failed(fetched, &Failure::new("the handler gave no answer")),
@@ -149,8 +149,8 @@ impl<M> Intake<M> {
 
     fn failed(&mut self, fetched: Fetched, failure: &Failure) {
         let (group, attempt) = (&self.member.group, fetched.attempt);
-        if failure.then == Then::Dead || attempt >= self.options.attempts_max {
-            self.bury(fetched, failure.reason().to_owned());
+        if failure.then == Then::Dead || self.tries(&fetched) >= self.options.attempts_max {
+            self.settle(Settle::Bury(fetched, failure.reason().to_owned()));
             return;
         }
         observe::delivery_failed(&group.topic, group.name.as_str(), fetched.id, attempt, failure.reason());
@@ -158,26 +158,45 @@ impl<M> Intake<M> {
             Then::AgainAfter(delay) => delay,
             Then::Again | Then::Dead => backoff(attempt, self.options.backoff_min, self.options.backoff_max),
         };
-        self.settling.push(Box::pin(Arc::clone(&self.member).nack(vec![fetched.token], delay)));
+        self.settle(Settle::Nack(vec![fetched.token], delay));
     }
 
-    fn bury(&mut self, fetched: Fetched, reason: String) {
-        let group = &self.member.group;
-        observe::delivery_dead(&group.topic, group.name.as_str(), fetched.id, fetched.attempt, &reason);
-        self.settling.push(Box::pin(Arc::clone(&self.member).bury(fetched, reason)));
+    fn settle(&mut self, settle: Settle) {
+        if let Settle::Bury(fetched, _) = &settle {
+            self.untried.remove(&fetched.id);
+        }
+        let work = Arc::clone(&self.member).settle(settle.clone());
+        self.settling.push((settle, Box::pin(work)));
+    }
+
+    /// It was handed out more often than allowed, but perhaps never tried: it is handled alone.
+    fn is_suspect(&self, fetched: &Fetched) -> bool {
+        self.tries(fetched) > self.options.attempts_max
+    }
+
+    /// How often it was tried, this time included, as far as is known here.
+    fn tries(&self, fetched: &Fetched) -> u32 {
+        fetched.attempt.saturating_sub(self.untried.get(&fetched.id).copied().unwrap_or(0))
+    }
+
+    fn leave_untried(&mut self, id: EntryId) {
+        if self.untried.len() < UNTRIED_MAX {
+            *self.untried.entry(id).or_default() += 1;
+        }
     }
 
     /// Who is silent for too long makes room for others: the store gives the entry to someone.
     fn poll_alarm(&mut self, cx: &mut Context<'_>) {
         loop {
             let now = Instant::now();
-            let (silent, running) = self.running.drain(..).partition(|running| running.until <= now);
-            self.running = running;
-            self.late.extend::<Vec<_>>(silent);
+            // One that was extended may come back.
+            let all = self.running.drain(..).chain(self.late.drain(..));
+            let (running, silent): (Vec<_>, Vec<_>) = all.partition(|running| running.until.at() > now);
+            (self.running, self.late) = (running, silent.into());
             while self.late.len() > LATE_MAX {
                 self.late.pop_front();
             }
-            let Some(first) = self.running.iter().map(|running| running.until).min() else {
+            let Some(first) = self.running.iter().map(|running| running.until.at()).min() else {
                 self.alarm = None;
                 return;
             };
@@ -192,9 +211,9 @@ impl<M> Intake<M> {
     }
 
     fn poll_settling(&mut self, cx: &mut Context<'_>) {
-        self.settling.retain_mut(|work| work.as_mut().poll(cx).is_pending());
+        self.settling.retain_mut(|(_, work)| work.as_mut().poll(cx).is_pending());
         loop {
-            if let Some(acking) = &mut self.acking {
+            if let Some((_, acking)) = &mut self.acking {
                 if acking.as_mut().poll(cx).is_pending() {
                     return;
                 }
@@ -204,34 +223,46 @@ impl<M> Intake<M> {
                 return;
             }
             let tokens = std::mem::take(&mut self.acks);
-            self.acking = Some(Box::pin(Arc::clone(&self.member).ack(tokens)));
+            let work = Arc::clone(&self.member).settle(Settle::Ack(tokens.clone()));
+            self.acking = Some((tokens, Box::pin(work)));
         }
     }
 
     /// Fetches what may be started. `true`: something came.
-    fn poll_fetch(&mut self, cx: &mut Context<'_>) -> bool {
+    fn poll_fetch(&mut self, cx: &mut Context<'_>, waiting: bool) -> bool {
         if let Some(pause) = &mut self.pause {
             if pause.as_mut().poll(cx).is_pending() {
                 return false;
             }
             self.pause = None;
         }
-        let room = self.options.concurrency.saturating_sub(self.running.len() + self.queue.len());
+        let suspect = self.queue.iter().map(|(fetched, _)| fetched).chain(self.running.iter().map(|running| &running.fetched));
+        let room = if waiting || suspect.into_iter().any(|fetched| self.is_suspect(fetched)) {
+            // What is fetched now could not be started.
+            0
+        } else {
+            let handlers = if self.serial { 1 } else { self.options.concurrency };
+            handlers.saturating_sub(self.running.len() + self.queue.len())
+        };
         // Failed entries under way are bounded, too: a store that is away stops the fetching.
         if self.fetching.is_none() && room > 0 && self.settling.len() < SETTLING_MAX {
             let member = Arc::clone(&self.member);
             let fetch = Fetch { entries: room, visibility: self.options.visibility, wait: FETCH_WAIT };
             self.fetching = Some(Box::pin(async move {
+                let begun = Instant::now();
                 let fetched = member.feed.store.fetch(&member.group, &member.name, fetch).await;
-                (Instant::now(), fetched)
+                (begun, Instant::now(), fetched)
             }));
         }
         let Some(fetching) = &mut self.fetching else { return false };
-        let Poll::Ready((at, fetched)) = fetching.as_mut().poll(cx) else { return false };
+        let Poll::Ready((begun, at, fetched)) = fetching.as_mut().poll(cx) else { return false };
         self.fetching = None;
         match fetched {
             Ok(fetched) => {
                 self.failures = 0;
+                if fetched.is_empty() && at - begun < FETCH_WAIT / 2 {
+                    self.pause = Some(Box::pin(tokio::time::sleep(FETCH_REST)));
+                }
                 self.queue.extend(fetched.into_iter().map(|fetched| (fetched, at + self.options.visibility)));
             }
             Err(error) => {
@@ -250,12 +281,28 @@ impl<M> Intake<M> {
         true
     }
 
+    /// Whether the first of the queue may be started beside what runs.
+    fn may_start(&self) -> bool {
+        let alone = self.queue.front().is_some_and(|(fetched, _)| self.is_suspect(fetched));
+        self.running.is_empty() || !alone && !self.running.iter().any(|running| self.is_suspect(&running.fetched))
+    }
+
+    /// What cannot be started soon is someone else's.
+    fn give_back_queue(&mut self) {
+        let queue: Vec<_> = self.queue.drain(..).map(|(fetched, _)| fetched).collect();
+        for fetched in &queue {
+            self.leave_untried(fetched.id);
+        }
+        if !queue.is_empty() {
+            let tokens = queue.into_iter().map(|fetched| fetched.token).collect();
+            self.settle(Settle::Nack(tokens, Duration::ZERO));
+        }
+    }
+
     /// Everything is done: leave the group.
     fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.fetching = None;
-        for (fetched, _) in self.queue.drain(..) {
-            self.settling.push(Box::pin(Arc::clone(&self.member).nack(vec![fetched.token], Duration::ZERO)));
-        }
+        self.give_back_queue();
         self.poll_settling(cx);
         if !self.running.is_empty() || !self.settling.is_empty() || self.acking.is_some() {
             return Poll::Pending;
@@ -278,24 +325,27 @@ impl<M: Payload> Intake<M> {
             return;
         };
         if !entry.name.is_empty() && entry.name != M::NAME {
+            observe::delivery_foreign(&group.topic, group.name.as_str(), fetched.id, &entry.name);
             self.acks.push(fetched.token);
             return;
         }
-        if fetched.attempt > self.options.attempts_max {
-            // This time it is not: it was handed out `attempt - 1` times, and that is what the letter says.
+        // Tried alone as often as it may be tried at all, and it is still here: it kills whole processes.
+        if self.tries(&fetched) > self.options.attempts_max.saturating_mul(2) {
+            // This time it is not handed out.
             let fetched = Fetched { attempt: fetched.attempt - 1, ..fetched };
             let reason = format!("delivered {} times, the limit is {}", fetched.attempt, self.options.attempts_max);
-            self.bury(fetched, reason);
+            self.settle(Settle::Bury(fetched, reason));
             return;
         }
         let message = match decode::<M>(&entry.payload) {
             Ok(message) => message,
             Err(error) => {
                 let reason = format!("no message of type {}: {error}", M::NAME);
-                self.bury(fetched, reason);
+                self.settle(Settle::Bury(fetched, reason));
                 return;
             }
         };
+        let until = Arc::new(Until::new(until, Arc::clone(&self.shared)));
         let delivery = Delivery {
             message,
             headers: entry.headers.clone(),
@@ -303,12 +353,15 @@ impl<M: Payload> Intake<M> {
             token: fetched.token.clone(),
             group: Arc::clone(group),
             feed: Arc::clone(&self.member.feed),
+            until: Arc::clone(&until),
         };
         let (tell, answer) = oneshot::channel();
         // Before the handler: if that panics, this is what the end of the actor gives back.
+        self.current = Some(fetched.id);
         self.running.push(Running { fetched, answer, until });
         let response = Handler::<Delivery<M>>::handle(actor, delivery, ctx);
         MessageResponse::handle(response, ctx, Some(tell));
+        self.current = None;
     }
 }
 
@@ -341,11 +394,18 @@ where
             let mut started = false;
             // The context polls this again as soon as it waits no more.
             while !ctx.waiting()
+                && this.may_start()
                 && let Some((fetched, until)) = this.queue.pop_front()
             {
-                // Its time was over before it was begun, because the context waited: it is someone else's by now.
                 if until > Instant::now() {
                     this.start(fetched, until, actor, ctx);
+                    this.serial = ctx.waiting();
+                    if this.serial {
+                        this.give_back_queue();
+                    }
+                } else {
+                    // Its time was over before it was begun: it is someone else's by now.
+                    this.leave_untried(fetched.id);
                 }
                 left -= 1;
                 started = true;
@@ -355,7 +415,7 @@ where
                     return Poll::Pending;
                 }
             }
-            let came = this.poll_fetch(cx);
+            let came = this.poll_fetch(cx, ctx.waiting());
             if !came && !started && !answered {
                 return Poll::Pending;
             }
@@ -363,134 +423,65 @@ where
     }
 }
 
-/// What the actor leaves behind is given to the others, at once.
+/// What the actor leaves behind is given to the others, at once: as data, since futures that this arbiter has polled may end with it.
 impl<M> Drop for Intake<M> {
     fn drop(&mut self) {
         self.shared.end();
-        if self.leaving.is_some() && self.running.is_empty() {
-            return;
-        }
         let member = Arc::clone(&self.member);
-        let acks = std::mem::take(&mut self.acks);
-        let works: Vec<Work> = self.settling.drain(..).chain(self.acking.take()).collect();
         // One that was answered and not yet looked at is not done again.
-        let mut done = acks;
-        let mut back: Vec<(Token, Duration)> = Vec::new();
-        let mut buried = Vec::new();
-        for running in self.running.iter_mut().chain(self.late.iter_mut()) {
-            match running.answer.try_recv() {
-                Ok(Ok(())) => done.push(running.fetched.token.clone()),
-                _ if running.fetched.attempt >= self.options.attempts_max => buried.push(running.fetched.clone()),
-                _ => {
-                    let delay = backoff(running.fetched.attempt, self.options.backoff_min, self.options.backoff_max);
-                    back.push((running.fetched.token.clone(), delay));
-                }
+        let mut acks = std::mem::take(&mut self.acks);
+        acks.extend(self.acking.take().into_iter().flat_map(|(tokens, _)| tokens));
+        let mut settles: Vec<Settle> = self.settling.drain(..).map(|(settle, _)| settle).collect();
+        let mut rest = Duration::ZERO;
+        let in_hand = self.running.len() + self.late.len();
+        for mut running in self.running.drain(..).chain(self.late.drain(..)) {
+            if matches!(running.answer.try_recv(), Ok(Ok(()))) {
+                acks.push(running.fetched.token);
+                continue;
             }
+            // Whose doing a panic was: that of the handler being called; that of the only one there was.
+            let guilty = std::thread::panicking() && (self.current == Some(running.fetched.id) || in_hand == 1);
+            let untried = self.untried.get(&running.fetched.id).copied().unwrap_or(0);
+            if guilty && running.fetched.attempt.saturating_sub(untried) >= self.options.attempts_max {
+                settles.push(Settle::Bury(running.fetched, String::from(DIED)));
+                continue;
+            }
+            let delay = backoff(running.fetched.attempt, self.options.backoff_min, self.options.backoff_max);
+            rest = rest.max(delay);
+            settles.push(Settle::Nack(vec![running.fetched.token], delay));
         }
-        back.extend(self.queue.drain(..).map(|(fetched, _)| (fetched.token, Duration::ZERO)));
+        let queued: Vec<_> = self.queue.drain(..).map(|(fetched, _)| fetched.token).collect();
         let feed = Arc::clone(&self.member.feed);
         feed.spawn(async move {
-            for work in works {
-                work.await;
+            if !acks.is_empty() {
+                Arc::clone(&member).settle(Settle::Ack(acks)).await;
             }
-            if !done.is_empty() {
-                Arc::clone(&member).ack(done).await;
+            if !queued.is_empty() {
+                Arc::clone(&member).settle(Settle::Nack(queued, Duration::ZERO)).await;
             }
-            for fetched in buried {
-                let group = &member.group;
-                observe::delivery_dead(&group.topic, group.name.as_str(), fetched.id, fetched.attempt, DIED);
-                Arc::clone(&member).bury(fetched, String::from(DIED)).await;
+            for settle in settles {
+                Arc::clone(&member).settle(settle).await;
             }
-            let rest = back.iter().map(|(_, delay)| *delay).max().unwrap_or_default();
-            for (token, delay) in back {
-                Arc::clone(&member).nack(vec![token], delay).await;
+            // To leave the group gives everything back at once, so not before the back-off is over; and not under a name that another may have by then.
+            if member.own_name && (rest.is_zero() || tokio::time::timeout(rest, member.feed.closed()).await.is_err()) {
+                member.leave().await;
             }
-            // To leave the group gives everything back at once, so not before the back-off is over.
-            tokio::time::sleep(rest).await;
-            member.leave().await;
         });
-    }
-}
-
-impl Member {
-    /// Makes the group, if there is none, and clears away consumers that are long gone and have nothing.
-    async fn join(self: Arc<Self>, start: Position, visibility: Duration) {
-        let mut tries = Tries::new("make the group of");
-        while tries.again(&self, self.feed.store.create_group(&self.group, start).await.err()).await {}
-        let store = &self.feed.store;
-        if !store.caps().pending {
-            return;
-        }
-        let gone = GONE_AFTER.max(visibility.saturating_mul(10));
-        // A failure here leaves them listed, no more.
-        if let Ok(consumers) = store.consumers(&self.group).await {
-            for consumer in consumers.into_iter().filter(|of| of.pending == 0 && of.idle > gone && of.name != self.name) {
-                let _ = store.remove_consumer(&self.group, &consumer.name).await;
-            }
-        }
-    }
-
-    async fn leave(self: Arc<Self>) {
-        if self.feed.store.caps().pending {
-            // A failure here leaves it listed, no more.
-            let _ = self.feed.store.remove_consumer(&self.group, &self.name).await;
-        }
-    }
-
-    async fn ack(self: Arc<Self>, tokens: Vec<Token>) {
-        let mut tries = Tries::new("ack in");
-        while tries.again(&self, self.feed.store.ack(&self.group, tokens.clone()).await.err()).await {}
-    }
-
-    async fn nack(self: Arc<Self>, tokens: Vec<Token>, delay: Duration) {
-        let mut tries = Tries::new("nack in");
-        while tries.again(&self, self.feed.store.nack(&self.group, tokens.clone(), delay).await.err()).await {}
-    }
-
-    async fn bury(self: Arc<Self>, fetched: Fetched, reason: String) {
-        let mut tries = Tries::new("write a dead letter of");
-        let bury = || self.feed.store.dead_letter(&self.group, fetched.clone(), &self.dead_letter, &reason);
-        while tries.again(&self, bury().await.err()).await {}
-    }
-}
-
-/// Tries until the store has done it, or refuses for good. Left alone, an entry comes again after its visibility.
-struct Tries {
-    doing: &'static str,
-    failures: u32,
-}
-
-impl Tries {
-    fn new(doing: &'static str) -> Self {
-        Self { doing, failures: 0 }
-    }
-
-    /// Whether to try again; waits before it says so.
-    async fn again(&mut self, member: &Member, error: Option<StoreError>) -> bool {
-        let Some(error) = error else { return false };
-        self.failures = self.failures.saturating_add(1);
-        if self.failures == 1 {
-            observe::log_unavailable(self.doing, &member.group.topic, &error);
-        }
-        if !error.is_transient() && self.failures >= TRIES_MAX {
-            return false;
-        }
-        tokio::time::sleep(store_backoff(self.failures)).await;
-        true
+        feed.intake_ends();
     }
 }
 
 /// Why an entry is given up whose consumer did not survive its last attempt.
-const DIED: &str = "the consumer died while it had it";
+const DIED: &str = "the consumer died of it";
 /// Deliveries that one poll hands out before it yields.
 const POLL_DELIVERIES: usize = 64;
 /// How long one fetch waits; then there is another.
 const FETCH_WAIT: Duration = Duration::from_secs(20);
+/// The least rest between two fetches that bring nothing: a store that does not wait must not keep an arbiter busy.
+const FETCH_REST: Duration = Duration::from_millis(1);
 /// Silent handlers whose late answer is still listened for.
 const LATE_MAX: usize = 1_024;
+/// Entries whose untried deliveries are remembered.
+const UNTRIED_MAX: usize = 10_000;
 /// Failed entries that are being settled; above it nothing is fetched.
 const SETTLING_MAX: usize = 1_024;
-/// How long a consumer without pending entries has to be silent to be cleared away.
-const GONE_AFTER: Duration = Duration::from_secs(3_600);
-/// Tries for what the store refuses for another reason than being away.
-const TRIES_MAX: u32 = 3;

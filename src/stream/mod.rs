@@ -17,4 +17,5 @@ pub(crate) mod error;
 pub(crate) mod follow;
 pub(crate) mod follower;
 pub(crate) mod intake;
+pub(crate) mod member;
 pub(crate) mod replay;

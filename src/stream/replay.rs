@@ -75,6 +75,11 @@ impl Replay {
         Self { at: from, epoch: 0, doubt: None, stands: false, phase: Phase::Read }
     }
 
+    /// Of what comes from now on: where that begins the feed says, when it stands.
+    pub(crate) fn from_now() -> Self {
+        Self { at: Position::End, epoch: 0, doubt: None, stands: false, phase: Phase::Stand }
+    }
+
     pub(crate) fn want(&self) -> Want {
         match self.phase {
             Phase::Read => Want::Page(self.at),
@@ -98,10 +103,13 @@ impl Replay {
         self.phase = Phase::Read;
     }
 
-    /// The feed stands on the topic. Live events were being kept before.
-    pub(crate) fn stood(&mut self, epoch: u32) {
+    /// The feed stands on the topic, after `at`. Live events were being kept before.
+    pub(crate) fn stood(&mut self, epoch: u32, at: EntryId) {
         self.stands = true;
         self.epoch = epoch;
+        if self.at == Position::End {
+            self.at = Position::After(at);
+        }
         if self.phase == Phase::Stand {
             self.phase = Phase::Read;
         }

@@ -59,6 +59,8 @@ enum Step {
     Follow,
     /// The store looks the wanted page up; its answer takes until the next `Follow`.
     Lookup,
+    /// The port is full from now on, or has room again.
+    Port(bool),
     /// The reading fails.
     Fail,
     /// The follower crashes, and another goes on after what it had.
@@ -77,6 +79,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => Just(Step::Feed),
         10 => Just(Step::Follow),
         6 => Just(Step::Lookup),
+        2 => any::<bool>().prop_map(Step::Port),
         1 => Just(Step::Fail),
         1 => Just(Step::Crash),
     ];
@@ -108,6 +111,9 @@ struct World {
     places: Option<Places>,
     /// Live events, and which log each is of.
     ring: VecDeque<(EntryId, Place, u32)>,
+    /// A full port refuses the newest; a ring drops the oldest.
+    port_full: bool,
+    behind: Option<(EntryId, Place, u32)>,
     replay: Replay,
     /// The page that the store has looked up, and of which log.
     looked_up: Option<(u32, Batch)>,
@@ -143,6 +149,8 @@ impl World {
             tail,
             places: None,
             ring: VecDeque::new(),
+            port_full: false,
+            behind: None,
             replay: Replay::new(Position::After(EntryId::MIN)),
             looked_up: None,
             reading: None,
@@ -169,7 +177,13 @@ impl World {
                     places.pass(TypeId::of::<Theirs>(), entry.id);
                 }
                 if entry.name != "theirs" {
-                    self.ring.push_back((entry.id, places.pass(TypeId::of::<Ours>(), entry.id), self.lost));
+                    let place = places.pass(TypeId::of::<Ours>(), entry.id);
+                    if self.port_full {
+                        // Refused, and said again later: that there was one.
+                        self.behind = Some((entry.id, Place { prev: entry.id, epoch: place.epoch }, self.lost));
+                        continue;
+                    }
+                    self.ring.push_back((entry.id, place, self.lost));
                     if self.ring.len() > RING {
                         self.ring.pop_front();
                     }
@@ -184,7 +198,7 @@ impl World {
             let head = now(self.store.read(&self.topic, Position::End, PAGE)).next;
             self.tail.watch(&self.topic, head);
             self.places = Some(Places::new(head));
-            self.replay.stood(0);
+            self.replay.stood(0, head);
         }
     }
 
@@ -312,6 +326,12 @@ impl World {
             }
             Step::Follow => self.follow(),
             Step::Lookup => self.lookup(),
+            Step::Port(full) => {
+                self.port_full = full;
+                if !full {
+                    self.ring.extend(self.behind.take());
+                }
+            }
             Step::Fail => {
                 if self.reading.take().is_some() {
                     self.looked_up = None;
@@ -325,8 +345,9 @@ impl World {
                 self.replay = Replay::new(Position::After(self.given.last().copied().unwrap_or(EntryId::MIN)));
                 (self.reading, self.looked_up, self.told) = (None, None, 0);
                 self.ring.clear();
+                self.behind = None;
                 if let Some(places) = &self.places {
-                    self.replay.stood(places.epoch());
+                    self.replay.stood(places.epoch(), EntryId::MIN);
                 }
             }
         }
@@ -335,6 +356,7 @@ impl World {
     /// Everyone does what there is to do, until nothing is left.
     fn settle(&mut self) {
         self.stand();
+        self.step(Step::Port(false));
         let mut rounds = 0;
         while self.feed() || !self.replay.is_live() || !self.ring.is_empty() {
             self.lookup();

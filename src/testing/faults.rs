@@ -46,6 +46,8 @@ struct Faults {
     down: AtomicBool,
     per_thousand: AtomicU32,
     slow: AtomicBool,
+    unreadable: AtomicBool,
+    hasty: AtomicBool,
     random: AtomicU64,
     failed: AtomicU64,
 }
@@ -69,6 +71,16 @@ impl FaultyStore {
     /// Makes some answers late.
     pub fn set_slow(&self, slow: bool) {
         self.faults.slow.store(slow, Ordering::SeqCst);
+    }
+
+    /// Fails reading, and tails, and nothing else.
+    pub fn set_unreadable(&self, unreadable: bool) {
+        self.faults.unreadable.store(unreadable, Ordering::SeqCst);
+    }
+
+    /// Lets `fetch` come back empty at once, against the contract.
+    pub fn set_hasty(&self, hasty: bool) {
+        self.faults.hasty.store(hasty, Ordering::SeqCst);
     }
 
     /// Calls that were failed.
@@ -125,6 +137,9 @@ impl Store for FaultyStore {
     }
 
     fn read<'a>(&'a self, topic: &'a Topic, from: Position, limit: Limit) -> StoreFuture<'a, Batch> {
+        if self.faults.unreadable.load(Ordering::SeqCst) {
+            return Box::pin(std::future::ready(Err(self.faults.fail(Outcome::NotDone))));
+        }
         self.fault(self.inner.read(topic, from, limit))
     }
 
@@ -161,7 +176,8 @@ impl Store for FaultyStore {
     }
 
     fn fetch<'a>(&'a self, group: &'a Group, consumer: &'a Name, fetch: Fetch) -> StoreFuture<'a, Vec<Fetched>> {
-        self.fault(self.inner.fetch(group, consumer, fetch))
+        let wait = if self.faults.hasty.load(Ordering::SeqCst) { Duration::ZERO } else { fetch.wait };
+        self.fault(self.inner.fetch(group, consumer, fetch.wait(wait)))
     }
 
     fn ack<'a>(&'a self, group: &'a Group, tokens: Vec<Token>) -> StoreFuture<'a, u64> {
@@ -220,7 +236,7 @@ impl Tail for FaultyTail {
     fn next(&mut self, limit: Limit) -> StoreFuture<'_, Vec<(Topic, Batch)>> {
         let fail = self.faults.per_thousand.load(Ordering::SeqCst);
         let failing = self.faults.draw() >> 32 & 0x3FF < u64::from(fail) * 1_024 / 1_000;
-        if self.faults.down.load(Ordering::SeqCst) || failing {
+        if self.faults.down.load(Ordering::SeqCst) || self.faults.unreadable.load(Ordering::SeqCst) || failing {
             // Before it is done only: what a tail has returned has moved on.
             let error = self.faults.fail(Outcome::NotDone);
             return Box::pin(std::future::ready(Err(error)));

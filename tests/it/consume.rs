@@ -391,7 +391,7 @@ fn an_entry_that_kills_every_consumer_becomes_a_dead_letter_and_takes_no_other_w
         }
         let letters = dead_letters(&store).await;
         assert_eq!(letters.entries.iter().map(|entry| entry.payload.to_vec()).collect::<Vec<_>>(), [b"5".to_vec()]);
-        assert_eq!(letters.entries[0].header(DEAD_LETTER_REASON), Some("the consumer died while it had it"));
+        assert_eq!(letters.entries[0].header(DEAD_LETTER_REASON), Some("the consumer died of it"));
         // The header said 4: the delivery at which it was given up, and which no handler saw, was counted.
         assert_eq!(letters.entries[0].header(DEAD_LETTER_ATTEMPTS), Some("3"));
         let done: BTreeSet<_> = values(&handled).into_iter().collect();

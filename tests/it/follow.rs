@@ -193,7 +193,10 @@ fn followers_that_join_at_any_time_see_everything_after_their_position_once_in_o
         }
         for (first, seen) in sights {
             until("all is seen", || notes(&seen).last() == Some(&2_499)).await;
-            assert_eq!(notes(&seen), (first..2_500).collect::<Vec<_>>());
+            let notes = notes(&seen);
+            // From the end on, what was appended right before may come, too.
+            assert!(notes[0] == first || first >= 600 && notes[0] < first, "{} for {first}", notes[0]);
+            assert!(notes.is_sorted_by(|one, next| one + 1 == *next));
         }
     });
 }
