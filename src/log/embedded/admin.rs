@@ -42,16 +42,27 @@ pub(super) fn trim(shared: &Shared, topic: &Topic, to: Trim) -> Result<u64, Stor
     Ok(after.gone - before.gone)
 }
 
+fn leave(shared: &Shared, topic: &Topic, leaving: bool) {
+    if let Some(state) = shared.lock().by_name.get_mut(topic) {
+        state.leaving = leaving;
+    }
+}
+
 pub(super) fn delete(shared: &Shared, topic: &Topic) -> Result<bool, StoreError> {
     let Some(meta) = meta(shared, topic) else { return Ok(false) };
-    shared.commit(shared.level(), None, |rows| {
+    leave(shared, topic, true);
+    let deleted = shared.commit(shared.level(), None, |rows| {
         for kind in [row::TOPIC, row::GROUP, row::HELD, row::KEYS, row::BLOCK] {
             let mut prefix = row::topic_key(meta.no);
             prefix[0] = kind;
             rows.remove_all(&prefix)?;
         }
         Ok(())
-    })?;
+    });
+    if let Err(error) = deleted {
+        leave(shared, topic, false);
+        return Err(error);
+    }
     shared.lock().by_name.remove(topic);
     shared.watches.moved(topic);
     Ok(true)

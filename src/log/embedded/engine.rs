@@ -115,6 +115,7 @@ fn convert(error: redb::Error) -> StoreError {
         redb::Error::Corrupted(detail) => damaged(detail),
         error @ (redb::Error::TableTypeMismatch { .. }
         | redb::Error::TableIsMultimap(_)
+        | redb::Error::TableDoesNotExist(_)
         | redb::Error::TypeDefinitionChanged { .. }
         | redb::Error::UpgradeRequired(_)
         | redb::Error::RepairAborted) => damaged(error.to_string()),

@@ -74,12 +74,12 @@ impl EmbeddedStore {
     }
 
     /// The entries of deliveries. If they cannot be read they are given back.
-    pub(super) fn fetched(&self, group: &Group, no: u64, tokens: Vec<Token>) -> Result<Vec<Fetched>, StoreError> {
+    pub(super) fn fetched(&self, group: &Group, known: &Meta, tokens: Vec<Token>) -> Result<Vec<Fetched>, StoreError> {
         if tokens.is_empty() {
             return Ok(Vec::new());
         }
         let entries = self.inner.shared.engine.read(|rows| {
-            let Some(meta) = read::meta(rows, no)? else { return Ok(vec![None; tokens.len()]) };
+            let Some(meta) = self.inner.shared.meta(rows, &group.topic, known)? else { return Ok(vec![None; tokens.len()]) };
             tokens.iter().map(|token| read::find(&rows.table, &meta, token.id)).collect::<Tried<Vec<Option<Entry>>>>()
         });
         match entries {
@@ -104,13 +104,13 @@ impl EmbeddedStore {
     /// What there is for a consumer, and when there may be more.
     fn fetch_now(&self, group: &Group, consumer: &Name, fetch: Fetch) -> Result<(Vec<Fetched>, Option<u64>), StoreError> {
         let now_ms = self.now_ms();
-        let (no, due) = self.change(group, |meta, slot| {
+        let (known, due) = self.change(group, |meta, slot| {
             slot.state.seen(consumer, now_ms);
             let tokens = slot.state.take_due(consumer, fetch, now_ms);
             let ids = tokens.iter().map(|token| token.id).collect();
-            ((meta.no, tokens), ids)
+            ((*meta, tokens), ids)
         })?;
-        let mut fetched = self.fetched(group, no, due)?;
+        let mut fetched = self.fetched(group, &known, due)?;
         loop {
             let (meta, from, room, next_due_ms) =
                 self.group(group, |meta, slot| (*meta, slot.state.last, slot.state.room(), slot.state.next_due_ms()))?;
@@ -120,7 +120,7 @@ impl EmbeddedStore {
             }
             let limit = Limit { entries: room, bytes: FETCH_BYTES_MAX };
             let page = self.inner.shared.engine.read(|rows| {
-                let Some(meta) = read::meta(rows, meta.no)? else { return Ok(Vec::new()) };
+                let Some(meta) = self.inner.shared.meta(rows, &group.topic, &meta)? else { return Ok(Vec::new()) };
                 read::page(&rows.table, &meta, from, limit)
             });
             // What is in the caller's hands already is worth more than an error about what comes after it.
@@ -178,13 +178,13 @@ impl EmbeddedStore {
         fetch: Fetch,
     ) -> Result<Vec<Fetched>, StoreError> {
         let now_ms = self.now_ms();
-        let (no, tokens) = self.change(group, |meta, slot| {
+        let (known, tokens) = self.change(group, |meta, slot| {
             slot.state.seen(consumer, now_ms);
             let tokens = slot.state.claim(consumer, idle_min, fetch, now_ms);
             let ids = tokens.iter().map(|token| token.id).collect();
-            ((meta.no, tokens), ids)
+            ((*meta, tokens), ids)
         })?;
-        self.fetched(group, no, tokens)
+        self.fetched(group, &known, tokens)
     }
 
     pub(super) fn groups_of(&self, topic: &Topic) -> Result<Vec<GroupInfo>, StoreError> {

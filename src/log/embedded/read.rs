@@ -129,7 +129,8 @@ const BUFFER_GUESS_MAX: usize = 4_096;
 struct Walk<'a> {
     cursor: Cursor<'a, &'static [u8], &'static [u8]>,
     meta: Meta,
-    /// There is no block before the first: it has to begin with the topic's first kept entry.
+    /// The first block begins at or before this, or with the topic's first kept entry where `from_first`: there is none before it.
+    after: EntryId,
     from_first: bool,
     /// The ordinal that the next block begins with; `None` for the first.
     expected: Option<u64>,
@@ -144,7 +145,7 @@ impl<'a> Walk<'a> {
         if inside {
             cursor.prev()?;
         }
-        Ok(Self { cursor, meta: *meta, from_first: !inside, expected: None })
+        Ok(Self { cursor, meta: *meta, after, from_first: !inside, expected: None })
     }
 
     /// Gives the next block to `visit`, which says whether to go on. `false`: it did not, or there is none.
@@ -168,6 +169,10 @@ impl<'a> Walk<'a> {
         match self.expected {
             None if self.from_first && block.first_ordinal != meta.gone + 1 => {
                 return Err(missing(&meta, meta.gone + 1, block.first_ordinal.saturating_sub(1)).into());
+            }
+            // The search was led astray: what it should have found lies further back.
+            None if !self.from_first && block.first > self.after => {
+                return Err(row::corrupt(key, format!("it was found for what is after {}", self.after)).into());
             }
             Some(expected) if expected != block.first_ordinal => {
                 return Err(missing(&meta, expected, block.first_ordinal.saturating_sub(1)).into());

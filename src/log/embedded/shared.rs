@@ -16,13 +16,16 @@ use crate::log::embedded::disk::Disk;
 use crate::log::embedded::disk::Phase;
 use crate::log::embedded::engine::Engine;
 use crate::log::embedded::engine::Level;
+use crate::log::embedded::engine::Reading;
 use crate::log::embedded::engine::Tried;
 use crate::log::embedded::engine::WriteError;
 use crate::log::embedded::engine::Writing;
+use crate::log::embedded::read;
 use crate::log::embedded::round::Now;
 use crate::log::embedded::row;
 use crate::log::embedded::row::GroupRow;
 use crate::log::embedded::row::HeldRow;
+use crate::log::embedded::row::Meta;
 use crate::log::embedded::row::StoreRow;
 use crate::log::embedded::topics::Topics;
 use crate::log::entry::Limits;
@@ -96,6 +99,27 @@ impl Shared {
     /// Whether there is something that no commit on disk has.
     pub(super) fn is_unsettled(&self) -> bool {
         self.unsynced.load(Ordering::Relaxed) || !self.lock().dirty.is_empty()
+    }
+
+    /// The topic's numbers as `rows` has them; `None`: it was deleted meanwhile. A row that is missing, or older than what is in memory, is damage:
+    /// a lookup that a changed byte led astray looks just like a topic that does not exist.
+    pub(super) fn meta(&self, rows: &Reading, topic: &Topic, known: &Meta) -> Tried<Option<Meta>> {
+        let found = read::meta(rows, known.no)?;
+        let corrupt = |detail: String| Err(StoreError::Corrupt { at: format!("the row of topic {topic}"), detail }.into());
+        match found {
+            Some(found) if found.appended < known.appended || found.gone < known.gone => corrupt(format!(
+                "it says {} of {} entries, there were {} of {}",
+                found.kept(),
+                found.appended,
+                known.kept(),
+                known.appended
+            )),
+            Some(found) => Ok(Some(found)),
+            None if self.lock().by_name.get(topic).is_some_and(|state| state.meta.no == known.no && !state.leaving) => {
+                corrupt("it is missing".to_owned())
+            }
+            None => Ok(None),
+        }
     }
 
     /// Whether a crash now would make the opening walk through the file.

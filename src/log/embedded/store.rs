@@ -223,11 +223,7 @@ impl EmbeddedStore {
             return Ok(Batch { next: known.last, caught_up: true, ..Batch::default() });
         }
         let found = self.inner.shared.engine.read(|rows| {
-            let Some(meta) = read::meta(rows, known.no)? else { return Ok(None) };
-            if meta.appended < known.appended {
-                let detail = format!("its row says {} entries, there were {}", meta.appended, known.appended);
-                return Err(StoreError::Corrupt { at: format!("topic {topic}"), detail }.into());
-            }
+            let Some(meta) = self.inner.shared.meta(rows, topic, &known)? else { return Ok(None) };
             let (after, gap) = match from {
                 Position::After(id) if id > meta.last => (meta.trimmed, Some((id, GapCause::Ahead))),
                 Position::After(id) if id < meta.trimmed => (meta.trimmed, Some((id, GapCause::Trimmed))),

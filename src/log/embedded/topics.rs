@@ -37,6 +37,8 @@ pub(super) struct Topics {
 #[derive(Debug, Default)]
 pub(super) struct TopicState {
     pub(super) meta: Meta,
+    /// A commit that removes it is under way: its row may be gone already.
+    pub(super) leaving: bool,
     pub(super) keys: Option<Box<Keys>>,
     pub(super) groups: Option<Box<BTreeMap<Name, GroupSlot>>>,
 }
@@ -77,7 +79,7 @@ impl GroupSlot {
 
 impl TopicState {
     pub(super) fn new(meta: Meta) -> Self {
-        Self { meta, keys: None, groups: None }
+        Self { meta, leaving: false, keys: None, groups: None }
     }
 
     pub(super) fn groups_len(&self) -> usize {
