@@ -347,6 +347,19 @@ fn a_consumer_that_comes_back_under_its_name_keeps_what_it_has_by_then() {
 /// An undecodable entry with its own topic for dead letters made a thousand entries a second.
 #[test]
 fn dead_letters_cannot_go_where_they_come_from() {
+    struct Back(PubSub);
+    impl Actor for Back {
+        type Context = Context<Self>;
+        fn started(&mut self, ctx: &mut Self::Context) {
+            self.0.consume::<Note, _>(ctx, "u", "back", &options().dead_letter("t")).unwrap();
+        }
+    }
+    impl Handler<Delivery<Note>> for Back {
+        type Result = Result<(), Failure>;
+        fn handle(&mut self, _: Delivery<Note>, _: &mut Self::Context) -> Self::Result {
+            Err(Failure::dead("neither"))
+        }
+    }
     system(async {
         let (store, pubsub) = memory();
         let (tell, told) = std::sync::mpsc::channel();
@@ -361,19 +374,6 @@ fn dead_letters_cannot_go_where_they_come_from() {
         assert!(matches!(told.recv().unwrap(), Err(ConsumeError::DeadLetterTopic(topic)) if topic == "t"));
         // Nor over two topics.
         append(&pubsub, 0..1).await;
-        struct Back(PubSub);
-        impl Actor for Back {
-            type Context = Context<Self>;
-            fn started(&mut self, ctx: &mut Self::Context) {
-                self.0.consume::<Note, _>(ctx, "u", "back", &options().dead_letter("t")).unwrap();
-            }
-        }
-        impl Handler<Delivery<Note>> for Back {
-            type Result = Result<(), Failure>;
-            fn handle(&mut self, _: Delivery<Note>, _: &mut Self::Context) -> Self::Result {
-                Err(Failure::dead("neither"))
-            }
-        }
         Back(pubsub.clone()).start();
         let back = Group::new("u".parse().unwrap(), "back".parse().unwrap());
         until("it rests", || {
