@@ -57,6 +57,7 @@ impl GroupState {
     }
 
     /// Puts back what was kept of a pending entry. A due time that a stepped clock has put out of reach is brought back to one visibility from now.
+    #[cfg(any(test, feature = "embedded"))]
     pub(crate) fn restore(&mut self, id: EntryId, mut held: Held, now_ms: u64) {
         let visibility = held.due_ms.saturating_sub(held.delivered_ms);
         held.delivered_ms = held.delivered_ms.min(now_ms);
@@ -85,6 +86,7 @@ impl GroupState {
         Some(held)
     }
 
+    #[cfg(any(test, feature = "embedded"))]
     pub(crate) fn held(&self, id: EntryId) -> Option<&Held> {
         self.held.get(&id)
     }
