@@ -8,9 +8,9 @@ use std::time::Duration;
 /// come back together.
 pub(crate) fn backoff(tries: u32, min: Duration, max: Duration) -> Duration {
     let whole = min.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1).min(31))).min(max);
-    let random = RandomState::new().hash_one(tries) >> 32;
+    let random = RandomState::new().hash_one(tries) as u32;
     let half = whole / 2;
-    half + half.mul_f64(random as f64 / f64::from(u32::MAX))
+    half + half.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 /// For a store that is away.

@@ -96,7 +96,7 @@ impl Runner {
                 Turn::Batches(Ok(batches)) => {
                     self.failures = 0;
                     for (topic, batch) in batches {
-                        self.publish(&topic, batch);
+                        self.publish(&topic, &batch);
                     }
                     // Several batches may be ready: control and jobs have their turn between them.
                     tokio::task::yield_now().await;
@@ -161,7 +161,7 @@ impl Runner {
     fn look(&mut self, topic: Topic) {
         let wanted = self.feed.shared.interest.contains(&topic);
         if wanted && !self.follows.contains_key(&topic) {
-            if self.asking.get(&topic).is_none() {
+            if !self.asking.contains_key(&topic) {
                 self.asking.insert(topic.clone(), 0);
                 self.ask(topic, Duration::ZERO);
             }
@@ -221,9 +221,9 @@ impl Runner {
         }
     }
 
-    fn publish(&mut self, topic: &Topic, batch: Batch) {
+    fn publish(&mut self, topic: &Topic, batch: &Batch) {
         let Some(places) = self.follows.get_mut(topic) else { return };
-        if places.begin(&batch) {
+        if places.begin(batch) {
             self.feed.standing.insert(topic.clone(), places.epoch());
         }
         if let Some(gap) = &batch.gap {

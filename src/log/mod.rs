@@ -10,6 +10,7 @@
 //! |---|---|---|---|
 //! | [`MemoryStore`] | gone with the process | one | nothing |
 //! | `EmbeddedStore` | on disk | one | a file; feature `embedded` |
+//! | `RedisStore` | where its server keeps it: on disk with `appendfsync always` | any number | Redis 7.0 or later; feature `redis` |
 //!
 //! This folder knows bytes, topics and ids. What a message type is, and how entries reach actors, is above it.
 
@@ -20,6 +21,8 @@ pub(crate) mod entry;
 pub(crate) mod error;
 pub(crate) mod memory;
 pub(crate) mod pending;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 pub(crate) mod store;
 pub(crate) mod watch;
 
@@ -55,6 +58,10 @@ pub use self::error::NameError;
 pub use self::error::Outcome;
 pub use self::error::StoreError;
 pub use self::memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use self::redis::RedisStore;
+#[cfg(feature = "redis")]
+pub use self::redis::RedisStoreBuilder;
 pub use self::store::Caps;
 pub use self::store::DEAD_LETTER_ATTEMPTS;
 pub use self::store::DEAD_LETTER_GROUP;

@@ -32,7 +32,7 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 
 /// An engine that keeps topics of entries, and consumer groups on them, as Redis Streams do.
 ///
-/// Implemented by this crate for memory, a file, Redis and JetStream; an implementation of your own proves itself with
+/// Implemented by this crate for memory, a file, Redis and NATS `JetStream`; an implementation of your own proves itself with
 /// `testing::store` (feature `testing`).
 ///
 /// # Rules
@@ -160,6 +160,7 @@ pub trait Tail: Send {
 /// What a store can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each is a named capability, and they are independent")]
 pub struct Caps {
     /// What a returned `append` means.
     pub durability: Durability,

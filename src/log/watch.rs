@@ -34,7 +34,7 @@ struct Watched {
 
 /// The topics of one tail that moved since it looked.
 #[derive(Debug, Default)]
-struct Dirty {
+pub(crate) struct Dirty {
     topics: Mutex<HashSet<Topic>>,
     notify: Notify,
 }
@@ -44,13 +44,39 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Dirty {
-    fn add(&self, topic: &Topic) {
+    pub(crate) fn add(&self, topic: &Topic) {
         lock(&self.topics).insert(topic.clone());
         self.notify.notify_one();
+    }
+
+    /// Takes at most `max` of them.
+    #[cfg(feature = "redis")]
+    pub(crate) fn take(&self, max: usize) -> Vec<Topic> {
+        let mut topics = lock(&self.topics);
+        let taken: Vec<_> = topics.iter().take(max).cloned().collect();
+        for topic in &taken {
+            topics.remove(topic);
+        }
+        taken
+    }
+
+    /// Waits for one. May return without one.
+    #[cfg(feature = "redis")]
+    pub(crate) async fn added(&self) {
+        self.notify.notified().await;
     }
 }
 
 impl Watches {
+    /// Any topic may have moved.
+    #[cfg(feature = "redis")]
+    pub(crate) fn moved_all(&self) {
+        let topics: Vec<_> = lock(&self.topics).keys().cloned().collect();
+        for topic in topics {
+            self.moved(&topic);
+        }
+    }
+
     /// The topic has new entries, or a group of it has something for anyone again.
     pub(crate) fn moved(&self, topic: &Topic) {
         let topics = lock(&self.topics);
@@ -75,14 +101,14 @@ impl Watches {
         Waiting { watches: self, topic, notify: Some(notify) }
     }
 
-    fn watch(&self, topic: &Topic, tail: &Arc<Dirty>) {
+    pub(crate) fn watch(&self, topic: &Topic, tail: &Arc<Dirty>) {
         let mut topics = lock(&self.topics);
         let watched = topics.entry(topic.clone()).or_default();
         watched.tails.retain(|other| other.strong_count() > 0 && !std::ptr::eq(other.as_ptr(), Arc::as_ptr(tail)));
         watched.tails.push(Arc::downgrade(tail));
     }
 
-    fn unwatch(&self, topic: &Topic, tail: &Arc<Dirty>) {
+    pub(crate) fn unwatch(&self, topic: &Topic, tail: &Arc<Dirty>) {
         let mut topics = lock(&self.topics);
         let Some(watched) = topics.get_mut(topic) else { return };
         watched.tails.retain(|other| other.strong_count() > 0 && !std::ptr::eq(other.as_ptr(), Arc::as_ptr(tail)));

@@ -157,7 +157,7 @@ impl<M: Payload> Follower<M> {
 
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Followed<M>>> {
         loop {
-            if let Some(followed) = self.from_page() {
+            if let Some(followed) = self.take_page() {
                 return Poll::Ready(Some(followed));
             }
             if let Some(standing) = &mut self.standing
@@ -174,17 +174,16 @@ impl<M: Payload> Follower<M> {
                 self.pause = None;
             }
             match self.replay.want() {
-                Want::Page(_) if self.feed.is_closed() => return Poll::Ready(None),
+                Want::Page(_) | Want::Standing if self.feed.is_closed() => return Poll::Ready(None),
                 Want::Page(from) => self.begin(from),
                 Want::Reading => match self.poll_page(cx) {
                     Poll::Ready(()) => {}
                     Poll::Pending => return Poll::Pending,
                 },
-                Want::Standing if self.feed.is_closed() => return Poll::Ready(None),
                 Want::Standing => return Poll::Pending,
                 Want::Live => match Pin::new(&mut self.live).poll_next(cx) {
                     Poll::Ready(Some(event)) => {
-                        if let Some(followed) = self.from_live(&event) {
+                        if let Some(followed) = self.take_live(&event) {
                             return Poll::Ready(Some(followed));
                         }
                     }
@@ -252,7 +251,7 @@ impl<M: Payload> Follower<M> {
     }
 
     /// The next of the page, if there is one of this type.
-    fn from_page(&mut self) -> Option<Followed<M>> {
+    fn take_page(&mut self) -> Option<Followed<M>> {
         if let Some(gap) = self.gap.take() {
             return Some(Followed::Gap(gap));
         }
@@ -280,7 +279,7 @@ impl<M: Payload> Follower<M> {
         None
     }
 
-    fn from_live(&mut self, event: &Event<Logged<M>>) -> Option<Followed<M>> {
+    fn take_live(&mut self, event: &Event<Logged<M>>) -> Option<Followed<M>> {
         match self.replay.live(event.id, event.prev, event.epoch) {
             Live::Deliver => {}
             Live::Skip | Live::Reread => return None,

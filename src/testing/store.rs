@@ -989,8 +989,9 @@ async fn ten_consumers_handle_every_entry(store: Subject) {
                     return handled;
                 }
                 // Every third is dropped once, and given back.
-                let (back, done): (Vec<_>, Vec<_>) =
-                    fetched.into_iter().partition(|of| of.attempt == 1 && number(&of.entry.as_ref().unwrap().payload) % 3 == 0);
+                let (back, done): (Vec<_>, Vec<_>) = fetched
+                    .into_iter()
+                    .partition(|of| of.attempt == 1 && number(&of.entry.as_ref().unwrap().payload).is_multiple_of(3));
                 handled.extend(fetched_numbers(&done));
                 if !done.is_empty() {
                     assert_eq!(store.ack(&g, tokens(&done)).await.unwrap(), done.len() as u64);

@@ -478,7 +478,7 @@ fn a_hundred_thousand_entries_and_consumers_killed_at_random_leave_none_unhandle
             }
         }
         assert!(killed > 20, "{killed} consumers");
-        let finished = finished.lock().unwrap();
+        let finished = finished.lock().unwrap().clone();
         let unhandled: Vec<_> = finished.iter().enumerate().filter(|(_, times)| **times == 0).map(|(value, _)| value).collect();
         assert!(unhandled.is_empty(), "acked and never handled: {unhandled:?}");
         assert_eq!(dead_letters(&memory).await.entries.len(), 0);
@@ -515,7 +515,7 @@ fn what_cannot_be_consumed_is_refused_with_the_limit_and_the_value() {
             assert_eq!(check(&pubsub, "t", "g", bad).unwrap_err().to_string(), text);
         }
         assert!(check(&pubsub, "t", "g", options().concurrency(10_000)).is_ok());
-        let _ = pubsub.shutdown();
+        drop(pubsub.shutdown());
         assert!(matches!(check(&pubsub, "t", "g", options()), Err(ConsumeError::Closed)));
     });
 }
@@ -536,7 +536,7 @@ fn shutdown_lets_handlers_finish_and_acks_what_they_did() {
         let (handled, consumer) = (Arc::clone(&worker.handled), Arc::clone(&worker.consumer));
         worker.start();
         until("one runs", || values(&handled).len() == 1).await;
-        let _ = pubsub.shutdown();
+        drop(pubsub.shutdown());
         go.send(true).unwrap();
         until("it has left", || !consumer.lock().unwrap().as_ref().unwrap().is_active()).await;
         let now = info(&store).await;

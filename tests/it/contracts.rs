@@ -19,3 +19,15 @@ async fn embedded_keeps_the_contract_of_a_store() {
     let folder = Folder::new();
     testing::store::check(|| async { Arc::new(EmbeddedStore::open(folder.file()).unwrap()) as Arc<dyn Store> }).await;
 }
+
+#[cfg(feature = "redis")]
+#[actix::test]
+async fn redis_keeps_the_contract_of_a_store() {
+    let (server, cases) = (crate::servers::Server::redis(), std::cell::Cell::new(0));
+    // One server for all; each case has topics of its own.
+    let open = || {
+        cases.set(cases.get() + 1);
+        actix_pubsub::log::RedisStore::builder(&server.url()).prefix(&format!("case-{}:", cases.get())).build().unwrap()
+    };
+    testing::store::check(|| async { Arc::new(open()) as Arc<dyn Store> }).await;
+}

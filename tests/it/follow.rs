@@ -44,6 +44,7 @@ pub(crate) enum Seen {
     Gap(EntryId, Option<EntryId>, GapCause),
 }
 
+type OnNote = Box<dyn FnMut(u64, &mut Context<Reader>)>;
 type Sight = Arc<Mutex<Vec<Seen>>>;
 
 /// An actor that follows notes on `t` from where it is told.
@@ -51,7 +52,7 @@ struct Reader {
     pubsub: PubSub,
     from: Position,
     seen: Sight,
-    on_note: Box<dyn FnMut(u64, &mut Context<Self>)>,
+    on_note: OnNote,
     subscription: Arc<Mutex<Option<actix_pubsub::LogSubscription>>>,
 }
 
@@ -306,7 +307,7 @@ fn the_end_of_an_actor_or_of_a_handle_is_the_end_of_its_following() {
         let mut stopped = stopped;
         stopped.on_note = Box::new(|value, ctx| {
             if value == 5 {
-                ctx.stop()
+                ctx.stop();
             }
         });
         let (subscription, seen) = (Arc::clone(&unsubscribed.subscription), Arc::clone(&unsubscribed.seen));
@@ -346,7 +347,7 @@ fn a_supervised_reader_goes_on_where_it_was() {
                 reader.seen = seen;
                 reader.on_note = Box::new(|value, ctx| {
                     if value % 100 == 99 {
-                        ctx.stop()
+                        ctx.stop();
                     }
                 });
                 reader

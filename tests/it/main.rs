@@ -1,6 +1,7 @@
 //! The tests of the public API: one promise each, named by it. No test sleeps; a test that waits does so for a condition, with a deadline.
 #![allow(missing_docs)]
 
+mod backends;
 mod churn;
 mod consume;
 mod contexts;
@@ -13,8 +14,13 @@ mod follow;
 mod input;
 mod order;
 mod overflow;
+#[cfg(feature = "redis")]
+mod redis;
 mod regressions;
 mod remote;
+#[cfg(feature = "redis")]
+#[allow(dead_code, unreachable_pub, reason = "not every feature needs each server")]
+mod servers;
 mod shutdown;
 mod supervised;
 mod support;

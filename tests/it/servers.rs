@@ -26,7 +26,7 @@ pub struct Server {
 enum Kind {
     /// With an append-only file, synced at every write: what was answered survives a kill.
     Redis,
-    /// With JetStream.
+    /// With `JetStream`.
     Nats,
 }
 
@@ -64,7 +64,19 @@ impl Server {
         let mut command = match self.kind {
             Kind::Redis => {
                 let mut command = Command::new("redis-server");
-                command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir"]);
+                command.args([
+                    "--port",
+                    &port,
+                    "--bind",
+                    "127.0.0.1",
+                    "--save",
+                    "",
+                    "--appendonly",
+                    "yes",
+                    "--appendfsync",
+                    "always",
+                    "--dir",
+                ]);
                 command.arg(&self.folder);
                 command
             }
@@ -75,7 +87,8 @@ impl Server {
             }
         };
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        self.child = Some(child.unwrap_or_else(|error| panic!("the server is not installed, `sh tests/run.sh` does it: {error}")));
+        self.child =
+            Some(child.unwrap_or_else(|error| panic!("the server is not installed, `sh tests/run.sh` does it: {error}")));
         let deadline = Instant::now() + Duration::from_secs(20);
         while Instant::now() < deadline {
             if self.child.as_mut().unwrap().try_wait().unwrap().is_some() {
