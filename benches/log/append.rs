@@ -24,7 +24,9 @@ const STORE: &str = "store";
 const PUBSUB: &str = "pubsub";
 const ENGINE: &str = "bare engine";
 const QUEUED: &str = "engine behind a channel";
-const RAW: &str = "raw file";
+const RAW: &str = "raw file, a sync each";
+/// As many syncs as the engine makes for a commit.
+const RAW_TWO: &str = "raw file, two syncs each";
 
 /// Appenders, and entries of a turn.
 const SIZES: [(u64, u64); 3] = [(1, 400), (64, 25_600), (1_024, 102_400)];
@@ -45,7 +47,8 @@ async fn measure(bench: &mut Bench, appenders: u64, entries: u64) {
     let topic = Topic::parse("notes").expect("a topic");
     let mut engine = BareEngine::create(&folder.file("engine"));
     let queued = QueuedEngine::start(BareEngine::create(&folder.file("queued")));
-    let mut raw = RawFile::create(&folder.file("raw"));
+    let mut raw = RawFile::create(&folder.file("raw"), 1);
+    let mut raw_two = RawFile::create(&folder.file("raw-two"), 2);
     let payload = Note::json(1);
 
     let peers = vec![
@@ -85,12 +88,18 @@ async fn measure(bench: &mut Bench, appenders: u64, entries: u64) {
             raw.append(entries, appenders, &payload);
             std::future::ready((entries, start.elapsed()))
         }),
+        Peer::new(RAW_TWO, || {
+            let start = Instant::now();
+            raw_two.append(entries, appenders, &payload);
+            std::future::ready((entries, start.elapsed()))
+        }),
     ];
     let rates = rounds::run(rounds, peers).await;
 
     engine.check();
     queued.finish();
     raw.check();
+    raw_two.check();
     pubsub.shutdown().await;
     for store in [store, under] {
         check(&store, &topic, entries * rounds as u64).await;
@@ -105,6 +114,7 @@ async fn measure(bench: &mut Bench, appenders: u64, entries: u64) {
     bench.report.rates(what(STORE), &rates, STORE, ENGINE, engine_goal);
     bench.report.rates(what(PUBSUB), &rates, PUBSUB, ENGINE, engine_goal);
     bench.report.rates(what(STORE), &rates, STORE, RAW, raw_goal);
+    bench.report.rates(what(STORE), &rates, STORE, RAW_TWO, Goal::Free);
     bench.report.rates(what(STORE), &rates, STORE, QUEUED, Goal::Free);
 }
 

@@ -28,7 +28,7 @@ const DECODED: &str = "the same, decoded";
 
 pub(crate) async fn run(bench: &mut Bench) {
     let promised = 1e6;
-    for (batch, entries) in bench.size([(1_024, 3_000), (64, 500), (1, 20)], [(1_024, 1_000_000), (64, 1_000_000), (1, 20_000)]) {
+    for (batch, entries) in bench.size([(1_024, 3_000), (64, 500), (1, 20)], [(1_024, 1_000_000), (64, 200_000), (1, 5_000)]) {
         let rates = measure(bench, batch, entries).await;
         let of = |what: &str| format!("{what}, appended {batch} at a time");
         if batch == 1_024 {
@@ -47,8 +47,7 @@ async fn measure(bench: &Bench, batch: u64, entries: u64) -> rounds::Rates {
     let topic = Topic::parse("notes").expect("a topic");
     fill(&store, &topic, entries, batch).await;
     let mut engine = BareEngine::create(&folder.file("engine"));
-    engine.append(entries / batch * batch, batch, Note::json);
-    engine.append(entries % batch, 1, Note::json);
+    engine.append(entries, batch, Note::json);
 
     let peers = vec![
         Peer::new(ACTOR, || {

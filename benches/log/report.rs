@@ -117,7 +117,8 @@ impl Table {
         };
         line(self.headings.clone());
         if markdown {
-            let rule: Vec<String> = (0..widths.len()).map(|at| if at == 0 { ":--".to_owned() } else { "--:".to_owned() }).collect();
+            let rule: Vec<String> =
+                (0..widths.len()).map(|at| if at == 0 { ":--".to_owned() } else { "--:".to_owned() }).collect();
             println!("|{}|", rule.join("|"));
         }
         for row in &self.rows {
