@@ -20,8 +20,6 @@ use crate::log::error::StoreError;
 use crate::log::pending::GroupState;
 use crate::topic::Topic;
 
-const DURABLE: redb::Durability = redb::Durability::Immediate;
-
 fn meta(shared: &Shared, topic: &Topic) -> Option<Meta> {
     shared.lock().by_name.get(topic).map(|state| state.meta)
 }
@@ -32,7 +30,7 @@ pub(super) fn trim(shared: &Shared, topic: &Topic, to: Trim) -> Result<u64, Stor
     if shared.engine.read(|rows| read::cut(&rows.table, &before, cut))?.0 == before {
         return Ok(0);
     }
-    let after = shared.commit(DURABLE, None, |rows| {
+    let after = shared.commit(shared.level(), None, |rows| {
         let after = round::write_cut(rows, &before, cut)?;
         let (key, value) = after.encode(topic);
         rows.put(&key, &value)?;
@@ -46,7 +44,7 @@ pub(super) fn trim(shared: &Shared, topic: &Topic, to: Trim) -> Result<u64, Stor
 
 pub(super) fn delete(shared: &Shared, topic: &Topic) -> Result<bool, StoreError> {
     let Some(meta) = meta(shared, topic) else { return Ok(false) };
-    shared.commit(DURABLE, None, |rows| {
+    shared.commit(shared.level(), None, |rows| {
         for kind in [row::TOPIC, row::GROUP, row::HELD, row::KEYS, row::BLOCK] {
             let mut prefix = row::topic_key(meta.no);
             prefix[0] = kind;
@@ -69,7 +67,7 @@ pub(super) fn create_group(shared: &Shared, group: &Group, from: Position) -> Re
     if exists {
         return Ok(false);
     }
-    let (meta, no, state) = shared.commit_numbered(DURABLE, |rows, store| {
+    let (meta, no, state) = shared.commit_numbered(shared.level(), |rows, store| {
         let meta = known.unwrap_or(Meta { no: store.next_topic, ..Meta::default() });
         if known.is_none() {
             store.next_topic += 1;
@@ -127,7 +125,7 @@ pub(super) fn delete_group(shared: &Shared, group: &Group) -> Result<bool, Store
         state.and_then(|state| Some((state.meta.no, state.group_mut(&group.name)?.no)))
     };
     let Some((topic, no)) = numbers else { return Ok(false) };
-    shared.commit(DURABLE, None, |rows| {
+    shared.commit(shared.level(), None, |rows| {
         let mut key = row::group_key(topic, no);
         rows.remove(&key)?;
         key[0] = row::HELD;

@@ -145,6 +145,10 @@ pub(super) fn group() -> Group {
     Group::new(topic("one"), Name::parse("workers").unwrap())
 }
 
+fn open_instant(disk: Arc<Tape>) -> Result<EmbeddedStore, StoreError> {
+    EmbeddedStore::open_on(disk, super::shared::Settings { instant_recovery: true, ..EmbeddedStore::settings() })
+}
+
 pub(super) fn open(disk: Arc<Tape>) -> Result<EmbeddedStore, StoreError> {
     EmbeddedStore::open_on(disk, EmbeddedStore::settings())
 }
@@ -196,7 +200,7 @@ async fn workload(tape: &Tape, store: &EmbeddedStore, random: &mut Random) -> Pr
             }
             kind => {
                 let new = |n: u64| NewEntry::new("n", format!("{step}:{n}").repeat(1 + random.0 as usize % 40));
-                let new = (0..1 + step % 7).map(new).map(|entry| if kind == 5 { entry.dedup(format!("{step}")) } else { entry });
+                let new = (0..=step % 7).map(new).map(|entry| if kind == 5 { entry.dedup(format!("{step}")) } else { entry });
                 let trim = (kind == 6).then_some(Trim::Len(15));
                 append(&mut promises, tape, store, name, new.collect(), trim).await;
             }
@@ -279,6 +283,15 @@ const STEPS: u64 = 60;
 
 #[test]
 fn embedded_keeps_every_promise_at_every_write_and_sync() {
+    cut_everywhere(open);
+}
+
+#[test]
+fn embedded_with_instant_recovery_keeps_every_promise_at_every_write_and_sync() {
+    cut_everywhere(open_instant);
+}
+
+fn cut_everywhere(open: fn(Arc<Tape>) -> Result<EmbeddedStore, StoreError>) {
     let mut random = Random::from_env();
     actix::System::new().block_on(async move {
         let tape = Tape::recording();

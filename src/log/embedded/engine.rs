@@ -55,6 +55,23 @@ struct Generation {
     fenced: Arc<AtomicBool>,
 }
 
+/// What a commit that returned has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    /// It is in memory; it is on disk with the next.
+    Memory,
+    /// It is on disk, with one sync. After a crash the opening walks through the file and verifies every page.
+    Synced,
+    /// It is on disk, with two syncs. After a crash the opening has nothing to walk through.
+    Quick,
+}
+
+impl Level {
+    fn durability(self) -> redb::Durability {
+        if self == Self::Memory { redb::Durability::None } else { redb::Durability::Immediate }
+    }
+}
+
 /// What went wrong inside a transaction.
 pub(super) enum Failure {
     /// Ours: the engine is well.
@@ -130,7 +147,7 @@ impl Engine {
         let current = RwLock::new(Current { number: 0, database: Some(Arc::new(generation)), closed: false });
         let engine = Self { disk, cache_bytes, current };
         if phase == Phase::New {
-            engine.write(redb::Durability::Immediate, |rows| {
+            engine.write(Level::Quick, |rows| {
                 rows.put(&row::store_key(), &StoreRow::default().encode())?;
                 Ok(())
             })?;
@@ -210,17 +227,12 @@ impl Engine {
     }
 
     /// Runs `write` in one transaction and commits it. After an error of the engine it is open again, and what became of the commit is to be read.
-    pub(super) fn write<T>(
-        &self,
-        durability: redb::Durability,
-        write: impl FnOnce(&mut Writing<'_>) -> Tried<T>,
-    ) -> Result<T, WriteError> {
+    pub(super) fn write<T>(&self, level: Level, write: impl FnOnce(&mut Writing<'_>) -> Tried<T>) -> Result<T, WriteError> {
         let (number, generation) = self.current().map_err(WriteError::NotDone)?;
         let answer = guarded(|| {
             let mut transaction = generation.database.begin_write()?;
-            transaction.set_durability(durability)?;
-            // Else opening after a crash walks through the whole file.
-            transaction.set_quick_repair(true);
+            transaction.set_durability(level.durability())?;
+            transaction.set_quick_repair(level == Level::Quick);
             let done = {
                 let mut rows = Writing { table: transaction.open_table(ROWS)?, sum: 0 };
                 write(&mut rows)

@@ -17,12 +17,12 @@
 //! ```
 //!
 //! Every value begins with a checksum over its key and itself. All rows but blocks are read at the opening, and add up to the sum that the store
-//! row has; blocks count their entries, so that a page proves to be complete. `src/docs/log-format.md` has it to the byte.
+//! row has; blocks count their entries, so that a page proves to be complete. [`src/docs/log-format.md`](https://docs.rs/crate/actix-pubsub/latest/source/src/docs/log-format.md) has it to the byte.
 //!
 //! | file | what it is |
 //! |---|---|
 //! | `store`, `groups`, `contract` | the handle |
-//! | `writer`, `round`, `admin` | the thread that writes, and what it makes of requests |
+//! | `writer`, `round`, `admin`, `desk` | the thread that writes, what it makes of requests, how it answers |
 //! | `shared`, `topics` | what is in memory, and how a commit is settled |
 //! | `read`, `block`, `row` | the format |
 //! | `engine`, `disk` | redb under a guard, the file under redb |
@@ -34,6 +34,7 @@ mod contract;
 mod crash;
 #[cfg(test)]
 mod damage;
+mod desk;
 mod disk;
 mod engine;
 mod groups;

@@ -15,6 +15,7 @@ use crate::log::clock::Clock;
 use crate::log::embedded::disk::Disk;
 use crate::log::embedded::disk::Phase;
 use crate::log::embedded::engine::Engine;
+use crate::log::embedded::engine::Level;
 use crate::log::embedded::engine::Tried;
 use crate::log::embedded::engine::WriteError;
 use crate::log::embedded::engine::Writing;
@@ -38,6 +39,7 @@ pub(super) struct Settings {
     pub(super) dedup_window: Duration,
     pub(super) cache_bytes: usize,
     pub(super) relaxed: bool,
+    pub(super) instant_recovery: bool,
     pub(super) verify: bool,
     pub(super) clock: Clock,
 }
@@ -50,6 +52,8 @@ pub(super) struct Shared {
     topics: Mutex<Topics>,
     /// Commits were acked that are not on disk.
     unsynced: AtomicBool,
+    /// After a crash the opening would walk through the file.
+    walks: AtomicBool,
     /// Nobody knows what became of the last commit: what is in memory may not be what is on the disk.
     unknown: AtomicBool,
 }
@@ -73,8 +77,9 @@ impl Shared {
                 detail: format!("it is that of commit {}, the store was closed after {commits}", topics.store.commits),
             });
         }
-        let (watches, unsynced, unknown) = (Arc::default(), AtomicBool::new(false), AtomicBool::new(false));
-        let shared = Self { settings, engine, watches, topics: Mutex::new(topics), unsynced, unknown };
+        let (watches, topics) = (Arc::default(), Mutex::new(topics));
+        let [unsynced, walks, unknown] = [const { AtomicBool::new(false) }; 3];
+        let shared = Self { settings, engine, watches, topics, unsynced, walks, unknown };
         shared.engine.mark_open()?;
         Ok(shared)
     }
@@ -91,6 +96,16 @@ impl Shared {
     /// Whether there is something that no commit on disk has.
     pub(super) fn is_unsettled(&self) -> bool {
         self.unsynced.load(Ordering::Relaxed) || !self.lock().dirty.is_empty()
+    }
+
+    /// Whether a crash now would make the opening walk through the file.
+    pub(super) fn walks(&self) -> bool {
+        self.walks.load(Ordering::Relaxed)
+    }
+
+    /// The level of a commit that somebody waits for.
+    pub(super) fn level(&self) -> Level {
+        if self.settings.instant_recovery { Level::Quick } else { Level::Synced }
     }
 
     /// Makes memory what the disk is, if that is not known. The writer calls it before it decides anything.
@@ -111,11 +126,11 @@ impl Shared {
     /// Makes one commit of what `write` does and of the groups' changes. An error has done nothing, save `Unavailable` with `Unknown`.
     pub(super) fn commit<T>(
         &self,
-        durability: redb::Durability,
+        level: Level,
         next_topic: Option<u64>,
         write: impl FnOnce(&mut Writing<'_>) -> Tried<T>,
     ) -> Result<T, StoreError> {
-        self.commit_numbered(durability, |rows, store| {
+        self.commit_numbered(level, |rows, store| {
             store.next_topic = next_topic.unwrap_or(store.next_topic);
             write(rows)
         })
@@ -124,7 +139,7 @@ impl Shared {
     /// As [`commit`](Self::commit); `write` may take numbers from the store's row.
     pub(super) fn commit_numbered<T>(
         &self,
-        durability: redb::Durability,
+        level: Level,
         write: impl FnOnce(&mut Writing<'_>, &mut StoreRow) -> Tried<T>,
     ) -> Result<T, StoreError> {
         let (riders, before) = {
@@ -133,7 +148,7 @@ impl Shared {
         };
         let mut store = StoreRow { commits: before.commits + 1, ..before };
         let mut done = None;
-        let written = self.engine.write(durability, |rows| {
+        let written = self.engine.write(level, |rows| {
             for (key, value) in &riders.rows {
                 match value {
                     Some(value) => rows.put(key, value)?,
@@ -152,7 +167,8 @@ impl Shared {
         match (settled, done) {
             (Ok(()), Some(done)) => {
                 self.lock().store = store;
-                self.unsynced.store(matches!(durability, redb::Durability::None), Ordering::Relaxed);
+                self.unsynced.store(level == Level::Memory, Ordering::Relaxed);
+                self.walks.store(level != Level::Quick, Ordering::Relaxed);
                 Ok(done)
             }
             (Err(error), _) => {
@@ -191,9 +207,8 @@ impl Shared {
 
     /// Writes what is left and closes the file.
     pub(super) fn close(&self) -> Result<(), StoreError> {
-        let flushed = self
-            .know()
-            .and_then(|()| if self.is_unsettled() { self.commit(redb::Durability::Immediate, None, |_| Ok(())) } else { Ok(()) });
+        let flushed =
+            self.know().and_then(|()| if self.is_unsettled() { self.commit(Level::Quick, None, |_| Ok(())) } else { Ok(()) });
         let commits = self.lock().store.commits;
         self.engine.close(commits)?;
         flushed

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::ids::EntryId;
 use crate::log::clock::Clock;
 use crate::log::embedded::admin;
+use crate::log::embedded::desk::Desks;
 use crate::log::embedded::disk;
 use crate::log::embedded::disk::Disk;
 use crate::log::embedded::read;
@@ -52,7 +53,7 @@ use crate::topic::Topic;
 /// A consumer that has nothing pending is not kept: after the store was opened again it is listed from its next fetch on.
 ///
 /// # Cost
-/// Appends of all topics that are under way at once share one commit, which costs about two fsyncs of the disk. Names and payloads of one page
+/// Appends of all topics that are under way at once share one commit, which costs one sync of the disk. Names and payloads of one page
 /// share one buffer: keep a copy of a small payload, not the payload, where it is to outlive its page.
 ///
 /// The last handle to be dropped waits until what is queued is on disk; [`close`](Self::close) does so without blocking the thread, and says whether it worked.
@@ -65,6 +66,7 @@ pub(super) struct Inner {
     pub(super) shared: Arc<Shared>,
     queue: Option<mpsc::Sender<Request>>,
     room: Arc<Semaphore>,
+    desks: Desks,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -100,6 +102,15 @@ impl EmbeddedBuilder {
     /// A crash loses what was not, of this process just as of the machine; never the middle, only the end. [`Caps::durability`](crate::log::Caps::durability) says so.
     pub fn relaxed(mut self) -> Self {
         self.settings.relaxed = true;
+        self
+    }
+
+    /// Makes opening after a crash a matter of milliseconds, however large the file is, and every commit two syncs of the disk instead of one.
+    ///
+    /// Without this, opening after a crash under load reads the whole file and verifies every page: 0.13 s for 1,000,000 entries of 100 bytes that the
+    /// system has in memory, and as long as the disk takes where it has not. A store that was closed, or idle for half a second, opens at once either way.
+    pub fn instant_recovery(mut self) -> Self {
+        self.settings.instant_recovery = true;
         self
     }
 
@@ -147,6 +158,7 @@ impl EmbeddedStore {
             dedup_window: Self::DEDUP_WINDOW_DEFAULT,
             cache_bytes: Self::CACHE_BYTES_DEFAULT,
             relaxed: false,
+            instant_recovery: false,
             verify: false,
             clock: Clock::system(),
         }
@@ -162,7 +174,15 @@ impl EmbeddedStore {
             .spawn(move || writer::run(&writes, requests))
             .map_err(|error| StoreError::Engine { source: Arc::new(error) })?;
         let room = Arc::new(Semaphore::new(writer::QUEUE_KIB as usize));
-        Ok(Self { inner: Arc::new(Inner { shared, queue: Some(queue), room, thread: Mutex::new(Some(thread)) }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                shared,
+                queue: Some(queue),
+                room,
+                desks: Desks::default(),
+                thread: Mutex::new(Some(thread)),
+            }),
+        })
     }
 
     /// Waits until everything is on disk, and closes the file for all handles: from then on every method fails with [`StoreError::Closed`].
@@ -188,8 +208,8 @@ impl EmbeddedStore {
         let bytes: usize = batch.entries.iter().map(|entry| entry.bytes() + ENTRY_BYTES).sum();
         let share = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).saturating_add(1).min(writer::QUEUE_KIB);
         let share = Arc::clone(&self.inner.room).acquire_many_owned(share).await.map_err(|_| StoreError::Closed)?;
-        let topic = topic.clone();
-        self.ask(|reply| Request::Append(Appending { topic, batch, reply, _share: share })).await
+        let (topic, desk) = (topic.clone(), self.inner.desks.here());
+        self.ask(|reply| Request::Append(Appending { topic, batch, reply, desk, _share: share })).await
     }
 
     /// The topic's numbers as they are in memory.
