@@ -1,5 +1,7 @@
 //! Append: durable appends by one and by many tasks, each of which waits for its entry to be on disk.
 
+use std::future::Future;
+use std::time::Duration;
 use std::time::Instant;
 
 use actix_pubsub::PubSub;
@@ -24,9 +26,9 @@ const STORE: &str = "store";
 const PUBSUB: &str = "pubsub";
 const ENGINE: &str = "bare engine";
 const QUEUED: &str = "engine behind a channel";
-const RAW: &str = "raw file, a sync each";
-/// As many syncs as the engine makes for a commit.
-const RAW_TWO: &str = "raw file, two syncs each";
+const RAW: &str = "raw file";
+const INSTANT: &str = "store, instant recovery";
+const QUICK: &str = "bare engine, quick repair";
 
 /// Appenders, and entries of a turn.
 const SIZES: [(u64, u64); 3] = [(1, 400), (64, 25_600), (1_024, 102_400)];
@@ -47,21 +49,13 @@ async fn measure(bench: &mut Bench, appenders: u64, entries: u64) {
     let topic = Topic::parse("notes").expect("a topic");
     let mut engine = BareEngine::create(&folder.file("engine"));
     let queued = QueuedEngine::start(BareEngine::create(&folder.file("queued")));
-    let mut raw = RawFile::create(&folder.file("raw"), 1);
-    let mut raw_two = RawFile::create(&folder.file("raw-two"), 2);
+    let mut raw = RawFile::create(&folder.file("raw"));
+    let instant = EmbeddedStore::builder(folder.file("instant")).instant_recovery().open().expect("a store");
+    let mut quick = BareEngine::create(&folder.file("quick")).quick_repair();
     let payload = Note::json(1);
 
     let peers = vec![
-        Peer::new(STORE, || {
-            let (store, topic, payload) = (store.clone(), topic.clone(), payload.clone());
-            crowd(appenders, entries, move |_| {
-                let (store, topic, payload) = (store.clone(), topic.clone(), payload.clone());
-                async move {
-                    let entry = NewEntry::new("bench.note", payload);
-                    store.append(&topic, Append::one(entry)).await.expect("an append");
-                }
-            })
-        }),
+        Peer::new(STORE, || appends(&store, &topic, appenders, entries)),
         Peer::new(PUBSUB, || {
             let (pubsub, topic) = (pubsub.clone(), topic.clone());
             crowd(appenders, entries, move |number| {
@@ -88,9 +82,10 @@ async fn measure(bench: &mut Bench, appenders: u64, entries: u64) {
             raw.append(entries, appenders, &payload);
             std::future::ready((entries, start.elapsed()))
         }),
-        Peer::new(RAW_TWO, || {
+        Peer::new(INSTANT, || appends(&instant, &topic, appenders, entries)),
+        Peer::new(QUICK, || {
             let start = Instant::now();
-            raw_two.append(entries, appenders, &payload);
+            quick.append_same(entries, appenders, &payload);
             std::future::ready((entries, start.elapsed()))
         }),
     ];
@@ -99,9 +94,9 @@ async fn measure(bench: &mut Bench, appenders: u64, entries: u64) {
     engine.check();
     queued.finish();
     raw.check();
-    raw_two.check();
+    quick.check();
     pubsub.shutdown().await;
-    for store in [store, under] {
+    for store in [store, under, instant] {
         check(&store, &topic, entries * rounds as u64).await;
         store.close().await.expect("a close");
     }
@@ -114,8 +109,20 @@ async fn measure(bench: &mut Bench, appenders: u64, entries: u64) {
     bench.report.rates(what(STORE), &rates, STORE, ENGINE, engine_goal);
     bench.report.rates(what(PUBSUB), &rates, PUBSUB, ENGINE, engine_goal);
     bench.report.rates(what(STORE), &rates, STORE, RAW, raw_goal);
-    bench.report.rates(what(STORE), &rates, STORE, RAW_TWO, Goal::Free);
     bench.report.rates(what(STORE), &rates, STORE, QUEUED, Goal::Free);
+    bench.report.rates(what(INSTANT), &rates, INSTANT, QUICK, Goal::Free);
+}
+
+/// A turn of the store: so many tasks, each with an append under way.
+fn appends(store: &EmbeddedStore, topic: &Topic, appenders: u64, entries: u64) -> impl Future<Output = (u64, Duration)> + use<> {
+    let (store, topic, payload) = (store.clone(), topic.clone(), Note::json(1));
+    crowd(appenders, entries, move |_| {
+        let (store, topic, payload) = (store.clone(), topic.clone(), payload.clone());
+        async move {
+            let entry = NewEntry::new("bench.note", payload);
+            store.append(&topic, Append::one(entry)).await.expect("an append");
+        }
+    })
 }
 
 /// Every entry is there once: ids increase, and there are as many as were appended.

@@ -15,16 +15,15 @@ use redb::TableDefinition;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
-/// An entry's length and the entry, appended; so many syncs for each batch.
+/// An entry's length and the entry, appended; a sync for each batch.
 pub(crate) struct RawFile {
     file: File,
     bytes: u64,
-    syncs: u32,
 }
 
 impl RawFile {
-    pub(crate) fn create(path: &Path, syncs: u32) -> Self {
-        Self { file: File::create(path).expect("a file"), bytes: 0, syncs }
+    pub(crate) fn create(path: &Path) -> Self {
+        Self { file: File::create(path).expect("a file"), bytes: 0 }
     }
 
     /// Appends in batches, each on disk before the next.
@@ -36,11 +35,8 @@ impl RawFile {
                 buffer.extend_from_slice(&(payload.len() as u32).to_be_bytes());
                 buffer.extend_from_slice(payload);
             }
-            // The engine, too, writes what it has to between its syncs.
-            for part in buffer.chunks(buffer.len().div_ceil(self.syncs as usize)) {
-                self.file.write_all(part).expect("room on the disk");
-                self.file.sync_data().expect("a disk that works");
-            }
+            self.file.write_all(&buffer).expect("room on the disk");
+            self.file.sync_data().expect("a disk that works");
             self.bytes += buffer.len() as u64;
         }
     }
@@ -53,6 +49,8 @@ impl RawFile {
 /// The engine with the settings of the embedded store, and a row per entry: topic, time and number to payload.
 pub(crate) struct BareEngine {
     database: Database,
+    /// Two syncs a commit instead of one, and nothing to repair after a crash.
+    quick_repair: bool,
     next: u64,
 }
 
@@ -63,7 +61,13 @@ impl BareEngine {
     pub(crate) fn create(path: &Path) -> Self {
         let mut builder = Database::builder();
         builder.set_cache_size(EmbeddedStore::CACHE_BYTES_DEFAULT);
-        Self { database: builder.create(path).expect("an engine"), next: 0 }
+        Self { database: builder.create(path).expect("an engine"), quick_repair: false, next: 0 }
+    }
+
+    /// As a store with `instant_recovery`.
+    pub(crate) fn quick_repair(mut self) -> Self {
+        self.quick_repair = true;
+        self
     }
 
     /// Appends in commits of this size, each on disk before the next.
@@ -85,7 +89,7 @@ impl BareEngine {
     fn commit<'a>(&mut self, payloads: impl Iterator<Item = &'a [u8]>) {
         let mut transaction = self.database.begin_write().expect("a transaction");
         transaction.set_durability(redb::Durability::Immediate).expect("a durability");
-        transaction.set_quick_repair(true);
+        transaction.set_quick_repair(self.quick_repair);
         {
             let mut rows = transaction.open_table(ROWS).expect("the table");
             for payload in payloads {
