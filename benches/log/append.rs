@@ -36,7 +36,9 @@ const SIZES_TEST: [(u64, u64); 3] = [(1, 4), (4, 32), (64, 256)];
 
 pub(crate) async fn run(bench: &mut Bench) {
     for (appenders, entries) in bench.size(SIZES_TEST, SIZES) {
-        measure(bench, appenders, entries).await;
+        if bench.args.n.is_empty() || bench.args.n.contains(&(appenders as usize)) {
+            measure(bench, appenders, entries).await;
+        }
     }
 }
 
@@ -89,15 +91,16 @@ async fn measure(bench: &mut Bench, appenders: u64, entries: u64) {
             std::future::ready((entries, start.elapsed()))
         }),
     ];
-    let rates = rounds::run(rounds, peers).await;
+    let rates = rounds::run(&bench.args, rounds, peers).await;
 
     engine.check();
     queued.finish();
     raw.check();
     quick.check();
     pubsub.shutdown().await;
-    for store in [store, under, instant] {
-        check(&store, &topic, entries * rounds as u64).await;
+    for (store, peer) in [(store, STORE), (under, PUBSUB), (instant, INSTANT)] {
+        let turns = if bench.args.wants_measure(peer) { rounds as u64 } else { 0 };
+        check(&store, &topic, entries * turns).await;
         store.close().await.expect("a close");
     }
     let what = |of: &str| format!("append, {appenders} appenders, {of}");

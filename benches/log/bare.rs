@@ -61,7 +61,10 @@ impl BareEngine {
     pub(crate) fn create(path: &Path) -> Self {
         let mut builder = Database::builder();
         builder.set_cache_size(EmbeddedStore::CACHE_BYTES_DEFAULT);
-        Self { database: builder.create(path).expect("an engine"), quick_repair: false, next: 0 }
+        let mut engine = Self { database: builder.create(path).expect("an engine"), quick_repair: false, next: 0 };
+        // The table.
+        engine.commit(std::iter::empty());
+        engine
     }
 
     /// As a store with `instant_recovery`.

@@ -84,7 +84,7 @@ pub(crate) async fn run(bench: &mut Bench) {
                 })
             })
             .collect();
-        let rates = rounds::run(bench.rounds(5), peers).await;
+        let rates = rounds::run(&bench.args, bench.rounds(5), peers).await;
         let rate = |name| numbers::rate(rates.median(name));
         table.rows.push(vec![consumers.to_string(), concurrency.to_string(), rate(MEMORY), rate(EMBEDDED)]);
     }

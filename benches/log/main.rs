@@ -1,6 +1,7 @@
 //! Log: the durable log beside the bare engine, a raw file and plain Redis Streams. Run it by `cargo bench --bench log --features embedded,redis`.
 //!
-//! `--test` (tiny), `--only append,replay,latency,redis,cost,consumers`, `--rounds R`, `--markdown`, and `--large` for 10 million entries, some minutes.
+//! `--test` (tiny), `--only append,replay,latency,redis,cost,consumers`, `--n 64,..` (appenders), `--measure "bare engine",..` (peers), `--rounds R`,
+//! `--markdown`, and `--large` for 10 million entries, some minutes.
 //! Peers take turns, so that what disturbs one round disturbs all of them; a ratio is the median of the ratios within the rounds. Every entry is
 //! counted and its place checked. The files are in a folder of the system's for temporary ones, which is removed in the end.
 

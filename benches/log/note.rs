@@ -17,7 +17,7 @@ impl Payload for Note {
 impl Note {
     pub(crate) fn new(number: u64) -> Self {
         let digits = number.checked_ilog10().unwrap_or(0) as usize + 1;
-        Self { number, body: "a note about nothing. ".chars().cycle().take(BYTES - FRAME - digits).collect() }
+        Self { number, body: BODY[..BYTES - FRAME - digits].to_owned() }
     }
 
     pub(crate) fn json(number: u64) -> Vec<u8> {
@@ -27,6 +27,8 @@ impl Note {
     }
 }
 
+/// As much text as there is room for, beside a number of one digit.
+const BODY: &str = "A note about nothing in particular, as long as it takes to make it a hundred bytes.";
 /// Bytes of one as JSON.
 pub(crate) const BYTES: usize = 100;
 /// Bytes of that around number and body.

@@ -74,7 +74,7 @@ async fn measure(bench: &Bench, batch: u64, entries: u64) -> rounds::Rates {
             std::future::ready((entries, start.elapsed()))
         }),
     ];
-    let rates = rounds::run(bench.rounds(7), peers).await;
+    let rates = rounds::run(&bench.args, bench.rounds(7), peers).await;
     pubsub.shutdown().await;
     store.close().await.expect("a close");
     rates

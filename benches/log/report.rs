@@ -43,6 +43,10 @@ impl Report {
     pub(crate) fn rates(&mut self, what: String, rates: &Rates, ours: &str, peer: &str, goal: Goal) {
         let (mine, theirs) = (numbers::rate(rates.median(ours)), numbers::rate(rates.median(peer)));
         let ratio = rates.share(ours, peer);
+        // One of them was not asked for.
+        if ratio.is_nan() {
+            return;
+        }
         self.rows.push(Row { what, ours: mine, against: peer.to_owned(), theirs, ratio, goal });
     }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use futures::future::LocalBoxFuture;
 
+use crate::common::args::Args;
 use crate::common::numbers::median;
 
 /// One that is measured: does its work once, answers how many entries in what time.
@@ -23,8 +24,9 @@ impl<'a> Peer<'a> {
 /// Entries per second of each peer in each round.
 pub(crate) struct Rates(Vec<(&'static str, Vec<f64>)>);
 
-/// Lets all take their turns, each round another one first.
-pub(crate) async fn run(rounds: usize, mut peers: Vec<Peer<'_>>) -> Rates {
+/// Lets all that are asked for take their turns, each round another one first.
+pub(crate) async fn run(args: &Args, rounds: usize, mut peers: Vec<Peer<'_>>) -> Rates {
+    peers.retain(|peer| args.wants_measure(peer.name));
     let mut rates = Rates(peers.iter().map(|peer| (peer.name, Vec::new())).collect());
     let count = peers.len();
     for round in 0..rounds {
@@ -46,8 +48,11 @@ impl Rates {
         median(self.of(peer))
     }
 
-    /// How much of `base` a peer reaches, within the same round.
+    /// How much of `base` a peer reaches, within the same round; `NaN` if one of them was not measured.
     pub(crate) fn share(&self, peer: &str, base: &str) -> f64 {
+        if self.of(peer).is_empty() || self.of(base).is_empty() {
+            return f64::NAN;
+        }
         let shares: Vec<f64> = self.of(peer).iter().zip(self.of(base)).map(|(rate, base)| rate / base).collect();
         median(&shares)
     }
