@@ -1,17 +1,27 @@
 //! The small examples, run as a user runs them: what they print is what they promise.
 #![allow(missing_docs)]
 
+use std::io::BufRead;
+use std::io::BufReader;
 use std::path::PathBuf;
 use std::process::Command;
+use std::process::Stdio;
 
 /// Cargo builds the examples before it runs the tests, into a folder beside them.
-fn run(example: &str, args: &[&str]) -> String {
+fn command(example: &str, args: &[&str]) -> Command {
     let mut path: PathBuf = std::env::current_exe().expect("this test has a path");
     path.pop();
     path.pop();
     path.push("examples");
     path.push(example);
-    let output = Command::new(&path).args(args).output().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut command = Command::new(path);
+    command.args(args);
+    command
+}
+
+fn run(example: &str, args: &[&str]) -> String {
+    let mut command = command(example, args);
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = String::from_utf8(output.stdout).expect("it prints text");
     assert!(output.status.success(), "{example} failed:\n{text}\n{}", String::from_utf8_lossy(&output.stderr));
     text
@@ -48,4 +58,92 @@ fn crash_ends_with_an_exact_table() {
     let last = text.lines().rfind(|line| line.trim_start().starts_with("2 ")).expect("a line for the last second");
     let deaths: usize = last.split_whitespace().nth(1).expect("a count of deaths").parse().expect("a number");
     assert!(deaths > 100, "{text}");
+}
+
+/// A file that is not there yet, and is gone after the test.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("actix-pubsub-{}-{name}.redb", std::process::id()));
+        // One that a killed test of the same number left.
+        let _ = std::fs::remove_file(&path);
+        Self(path)
+    }
+
+    fn address(&self) -> String {
+        format!("file:{}", self.0.display())
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The number after a word in one of the lines that `orders` prints while it runs.
+fn count_after(word: &str, line: &str) -> Option<u64> {
+    let mut words = line.split_whitespace().skip_while(|it| *it != word);
+    words.nth(1)?.split('/').next()?.parse().ok()
+}
+
+#[test]
+fn orders_books_each_order_once_although_its_ledger_is_killed_in_a_new_file_by_default() {
+    let text = run("orders", &["--orders", "300", "--rate", "3000", "--kills", "9"]);
+    assert!(text.ends_with("every order is booked exactly once\n"), "{text}");
+    // One order in 300 has no amount, one breaks the ledger each of the 8 times it comes, and 9 kills are asked for.
+    for line in ["300 orders in the log, 298 bookings", "1 dead letters: delivered 8 times, the limit is 8"] {
+        assert!(text.contains(line), "no {line:?} in:\n{text}");
+    }
+    let last = text.lines().rfind(|line| line.contains(" s  appended ")).expect("a line while it runs");
+    let count = |word| count_after(word, last).unwrap_or_else(|| panic!("no {word} in {last}"));
+    assert_eq!((count("appended"), count("booked"), count("dead")), (300, 298, 2), "{text}");
+    // Two that fall on one worker at once are one.
+    assert!((10..=17).contains(&count("kills")), "{text}");
+    assert!(count("suppressed") > 0, "who is killed between the booking and the ack leaves a duplicate: {text}");
+}
+
+#[test]
+fn orders_that_is_killed_as_a_whole_goes_on_where_it_stopped_and_books_each_order_once() {
+    let file = File::new("kill-9");
+    let address = file.address();
+    let args = ["--store", &address, "--orders", "1500", "--rate", "700"];
+    let (mut before, mut resume) = (0, None);
+    for kill in 0..2 {
+        let mut process = command("orders", &args).args(resume).stdout(Stdio::piped()).spawn().expect("it runs");
+        let lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+        let mut lines = lines.map(|line| line.expect("it prints text"));
+        // It has done something since the last kill, and is not done.
+        let middle = lines.find(|line| count_after("booked", line).is_some_and(|booked| booked > before)).expect("a line");
+        process.kill().expect("it is ours, and has not been waited for");
+        assert!(!process.wait().expect("it was started").success(), "it was killed");
+        before = count_after("booked", &middle).expect("a count");
+        assert!(before < 1_490, "kill {kill} came too late: {middle}");
+        resume = Some("--resume");
+    }
+    let refused = command("orders", &args).output().expect("it runs");
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && error.contains("--resume goes on with it"), "{error}");
+    let text = run("orders", &[&args[..], &["--resume"]].concat());
+    assert!(text.contains("1,500 orders in the log, 1,492 bookings"), "{text}");
+    assert!(text.ends_with("every order is booked exactly once\n"), "{text}");
+    let text = run("orders", &[&args[..], &["--resume"]].concat());
+    assert!(text.ends_with("every order is booked exactly once\n"), "with nothing left to do: {text}");
+}
+
+#[test]
+fn orders_says_what_it_does_not_understand() {
+    for (args, says) in [
+        (&["--orders", "many"][..], "\"many\""),
+        (&["--rate", "0"], "rate is 0"),
+        (&["--resume"], "--resume needs the --store"),
+        (&["--store", "sqlite:x"], "\"sqlite:x\" is no store"),
+        (&["extra"], "\"extra\""),
+    ] {
+        let output = command("orders", args).output().expect("it runs");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && error.contains(says), "{args:?}: {error}");
+    }
+    assert!(run("orders", &["--help"]).starts_with("usage: orders"));
 }

@@ -481,3 +481,102 @@ impl fmt::Debug for MemoryStore {
         f.debug_struct("MemoryStore").field("topics", &self.lock().len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::entry::NewEntry;
+    use futures::FutureExt;
+    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::Ordering;
+
+    struct Manual {
+        store: MemoryStore,
+        topic: Topic,
+        wall_ms: Arc<AtomicU64>,
+        steady_ms: Arc<AtomicU64>,
+    }
+
+    fn manual(wall_ms: u64) -> Manual {
+        let (wall_ms, steady_ms) = (Arc::new(AtomicU64::new(wall_ms)), Arc::new(AtomicU64::new(0)));
+        let read = |of: &Arc<AtomicU64>| {
+            let of = Arc::clone(of);
+            move || of.load(Ordering::Relaxed)
+        };
+        let clock = Clock::from_fns(read(&wall_ms), read(&steady_ms));
+        let store = MemoryStore::with(Limits::default(), Duration::from_millis(100), clock);
+        Manual { store, topic: Topic::parse("t").unwrap(), wall_ms, steady_ms }
+    }
+
+    fn now<T>(future: StoreFuture<'_, T>) -> Result<T, StoreError> {
+        future.now_or_never().expect("it waits for nothing")
+    }
+
+    impl Manual {
+        fn append(&self, entry: NewEntry) -> Result<Appended, StoreError> {
+            now(self.store.append(&self.topic, Append::one(entry))).map(|appended| appended[0])
+        }
+    }
+
+    #[test]
+    fn ids_increase_and_reading_goes_on_when_the_clock_steps_back() {
+        let world = manual(1_000_000);
+        let first = world.append(NewEntry::new("", "1")).unwrap().id;
+        world.wall_ms.store(10, Ordering::Relaxed);
+        let second = world.append(NewEntry::new("", "2")).unwrap().id;
+        assert_eq!((first, second), (EntryId::new(1_000_000, 0), EntryId::new(1_000_000, 1)));
+        let on = now(world.store.read(&world.topic, Position::After(first), Limit::default())).unwrap();
+        assert_eq!((on.entries.len(), on.gap), (1, None));
+        assert_eq!(
+            now(world.store.trim(&world.topic, Trim::Age(Duration::from_millis(5)))).unwrap(),
+            0,
+            "nothing is older than now"
+        );
+        world.wall_ms.store(2_000_000, Ordering::Relaxed);
+        assert_eq!(world.append(NewEntry::new("", "3")).unwrap().id, EntryId::new(2_000_000, 0));
+        assert_eq!(now(world.store.trim(&world.topic, Trim::Age(Duration::from_millis(5)))).unwrap(), 2);
+    }
+
+    #[test]
+    fn a_visibility_does_not_care_for_the_wall_clock() {
+        let world = manual(1_000_000);
+        let group = Group::new(world.topic.clone(), Name::parse("g").unwrap());
+        let consumer = Name::parse("c").unwrap();
+        world.append(NewEntry::new("", "1")).unwrap();
+        now(world.store.create_group(&group, Position::Start)).unwrap();
+        let fetch =
+            || now(world.store.fetch(&group, &consumer, Fetch::entries(1).visibility(Duration::from_secs(10)))).unwrap().len();
+        assert_eq!(fetch(), 1);
+        world.wall_ms.store(9_000_000, Ordering::Relaxed);
+        assert_eq!(fetch(), 0);
+        world.wall_ms.store(0, Ordering::Relaxed);
+        world.steady_ms.store(9_999, Ordering::Relaxed);
+        assert_eq!(fetch(), 0);
+        world.steady_ms.store(10_000, Ordering::Relaxed);
+        assert_eq!(fetch(), 1);
+    }
+
+    #[test]
+    fn a_key_is_forgotten_after_its_window_and_not_before() {
+        let world = manual(5);
+        let keyed = || NewEntry::new("", "1").dedup("k");
+        assert!(!world.append(keyed()).unwrap().duplicate);
+        world.steady_ms.store(99, Ordering::Relaxed);
+        assert!(world.append(keyed()).unwrap().duplicate);
+        world.steady_ms.store(100, Ordering::Relaxed);
+        assert!(!world.append(keyed()).unwrap().duplicate);
+    }
+
+    #[test]
+    fn when_ids_run_out_an_append_says_so_and_keeps_nothing() {
+        let world = manual(u64::MAX);
+        assert_eq!(world.append(NewEntry::new("", "1")).unwrap().id, EntryId::new(u64::MAX, 0));
+        world.store.lock().get_mut(&world.topic).unwrap().last = EntryId::new(u64::MAX, u64::MAX - 1);
+        let two = Append::many(vec![NewEntry::new("", "2"), NewEntry::new("", "3")]);
+        let refused = now(world.store.append(&world.topic, two)).unwrap_err();
+        assert!(matches!(refused, StoreError::IdsExhausted { .. }), "{refused:?}");
+        assert_eq!(world.append(NewEntry::new("", "4")).unwrap().id, EntryId::MAX);
+        assert!(matches!(world.append(NewEntry::new("", "5")), Err(StoreError::IdsExhausted { last: EntryId::MAX })));
+        assert_eq!(now(world.store.info(&world.topic)).unwrap().entries, 2);
+    }
+}

@@ -11,6 +11,7 @@
 //! | [`MemoryStore`] | gone with the process | one | nothing |
 //! | `EmbeddedStore` | on disk | one | a file; feature `embedded` |
 //! | `RedisStore` | where its server keeps it: on disk with `appendfsync always` | any number | Redis 7.0 or later; feature `redis` |
+//! | `JetStreamStore` | stored by the server, which syncs it every two minutes unless told otherwise | any | nats-server 2.9 with JetStream; feature `jetstream` |
 //!
 //! This folder knows bytes, topics and ids. What a message type is, and how entries reach actors, is above it.
 
@@ -19,6 +20,8 @@ pub(crate) mod clock;
 pub(crate) mod embedded;
 pub(crate) mod entry;
 pub(crate) mod error;
+#[cfg(feature = "jetstream")]
+pub(crate) mod jetstream;
 pub(crate) mod memory;
 pub(crate) mod pending;
 #[cfg(feature = "redis")]
@@ -57,6 +60,12 @@ pub use self::error::Cause;
 pub use self::error::NameError;
 pub use self::error::Outcome;
 pub use self::error::StoreError;
+#[cfg(feature = "jetstream")]
+pub use self::jetstream::JetStreamBuilder;
+#[cfg(feature = "jetstream")]
+pub use self::jetstream::JetStreamStorage;
+#[cfg(feature = "jetstream")]
+pub use self::jetstream::JetStreamStore;
 pub use self::memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisStore;

@@ -238,3 +238,119 @@ fn after(now_ms: u64, delay: Duration) -> u64 {
 fn idle(since_ms: u64, now_ms: u64) -> Duration {
     Duration::from_millis(now_ms.saturating_sub(since_ms))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn name(name: &str) -> Name {
+        Name::parse(name).unwrap()
+    }
+
+    fn fetch(entries: usize, visibility_ms: u64) -> Fetch {
+        Fetch::entries(entries).visibility(Duration::from_millis(visibility_ms))
+    }
+
+    /// Checks the invariants.
+    fn check(state: &GroupState) {
+        let due: BTreeSet<_> = state.held.iter().map(|(id, held)| (held.due_ms, *id)).collect();
+        assert_eq!(due, state.due);
+        let mut pending: BTreeMap<&Name, u64> = BTreeMap::new();
+        for held in state.held.values() {
+            *pending.entry(&held.consumer).or_default() += 1;
+        }
+        for (consumer, count) in &pending {
+            assert_eq!(state.consumers[*consumer].pending, *count);
+        }
+        assert!(state.consumers.iter().all(|(name, of)| of.pending == pending.get(name).copied().unwrap_or(0)));
+        assert!(state.consumers.values().all(|of| !of.leaving || of.pending > 0));
+        assert!(state.held.keys().all(|id| *id <= state.last));
+    }
+
+    #[test]
+    fn a_random_history_keeps_the_invariants_and_loses_and_doubles_nothing() {
+        let seed = std::env::var("SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok())
+            .unwrap_or_else(|| std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), "seed"));
+        println!("SEED={seed}");
+        let mut draw: u64 = seed;
+        let mut random = |below: u64| {
+            draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (draw >> 33) % below
+        };
+        let names = [name("a"), name("b"), name("c")];
+        for _ in 0..200 {
+            let (mut state, mut now_ms, mut next, mut acked) = (GroupState::at(EntryId::MIN, Some(0)), 0, 1, BTreeSet::new());
+            let mut tokens: Vec<Token> = Vec::new();
+            for _ in 0..300 {
+                now_ms += random(5);
+                let consumer = &names[usize::try_from(random(3)).unwrap()];
+                let token = (!tokens.is_empty()).then(|| tokens[usize::try_from(random(tokens.len() as u64)).unwrap()].clone());
+                match (random(8), token) {
+                    (0 | 1, _) => {
+                        state.seen(consumer, now_ms);
+                        tokens.push(state.take_new(EntryId::new(0, next), next, consumer, fetch(1, random(20)), now_ms));
+                        next += 1;
+                    }
+                    (2, _) => {
+                        for token in state.take_due(consumer, fetch(3, random(20)), now_ms) {
+                            assert!(!acked.contains(&token.id), "{} was acked", token.id);
+                            tokens.push(token);
+                        }
+                    }
+                    (3, _) => tokens.extend(state.claim(consumer, Duration::from_millis(10), fetch(2, random(20)), now_ms)),
+                    (4, Some(token)) => assert_eq!(state.ack(&token, now_ms), acked.insert(token.id)),
+                    (5, Some(token)) => {
+                        let last = state.held(token.id).is_some_and(|held| held.attempt == token.attempt);
+                        assert_eq!(state.nack(&token, Duration::from_millis(random(30)), now_ms), last);
+                    }
+                    (6, Some(token)) => {
+                        let last = state.held(token.id).is_some_and(|held| held.attempt == token.attempt);
+                        assert_eq!(state.extend(&token, Duration::from_millis(random(30)), now_ms), last);
+                    }
+                    _ => {
+                        for id in state.remove_consumer(consumer, now_ms) {
+                            assert!(state.held(id).is_some_and(|held| held.due_ms <= now_ms));
+                        }
+                    }
+                }
+                check(&state);
+                let all: BTreeSet<_> = (1..next).map(|seq| EntryId::new(0, seq)).collect();
+                let held: BTreeSet<_> = state.held.keys().copied().collect();
+                assert!(held.is_disjoint(&acked));
+                assert_eq!(held.union(&acked).copied().collect::<BTreeSet<_>>(), all);
+            }
+            // After the longest visibility everything that was not acked is anyone's.
+            let rest = state.take_due(&names[0], fetch(1_000, 10), now_ms + 30);
+            assert_eq!(rest.len(), state.len());
+        }
+    }
+
+    #[test]
+    fn what_is_restored_after_the_clock_stepped_is_due_within_one_visibility() {
+        let held = |delivered_ms, due_ms| Held { consumer: name("a"), delivered_ms, due_ms, attempt: 2 };
+        let mut state = GroupState::at(EntryId::new(0, 9), Some(9));
+        state.restore(EntryId::new(0, 1), held(1_000_000, 1_030_000), 500);
+        state.restore(EntryId::new(0, 2), held(100, 200), 500);
+        state.restore(EntryId::new(0, 3), held(400, 700), 500);
+        check(&state);
+        let due: Vec<_> = (1..=3).map(|seq| state.held(EntryId::new(0, seq)).unwrap().due_ms).collect();
+        assert_eq!(due, [30_500, 200, 700]);
+        assert_eq!(state.take_due(&name("b"), fetch(9, 10), 500).len(), 1);
+        assert_eq!(state.held(EntryId::new(0, 2)).unwrap().attempt, 3);
+    }
+
+    #[test]
+    fn a_group_with_too_much_pending_has_no_room_for_new_entries() {
+        let (mut state, consumer) = (GroupState::at(EntryId::MIN, Some(0)), name("a"));
+        assert_eq!(state.room(), PENDING_MAX);
+        for seq in 1..=PENDING_MAX as u64 {
+            state.take_new(EntryId::new(0, seq), seq, &consumer, fetch(1, 10), 0);
+        }
+        assert_eq!(state.room(), 0);
+        state.ack(&Token { id: EntryId::new(0, 7), attempt: 1, handle: None }, 0);
+        assert_eq!(state.room(), 1);
+    }
+}

@@ -176,6 +176,8 @@ pub struct Caps {
     pub pending: bool,
     /// The visibility of a fetch and the delay of a nack are kept as given; else the group's first fetch decides.
     pub visibility_per_fetch: bool,
+    /// What `ack`, `nack` and `extend` count, and which old tokens they ignore, is so for deliveries to other processes, too; else for this store's own.
+    pub counts_of_others: bool,
 }
 
 impl Caps {
@@ -189,6 +191,7 @@ impl Caps {
             certain_gaps: true,
             pending: true,
             visibility_per_fetch: true,
+            counts_of_others: true,
         }
     }
 }

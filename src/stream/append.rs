@@ -35,7 +35,7 @@ impl AppendOptions {
     }
 
     /// An idempotency key: a second append to the topic under it, within the store's window, appends nothing and answers the first one's id. So an
-    /// append whose outcome is unknown can be repeated.
+    /// append whose outcome is unknown can be repeated. Not by itself enough for exactly once: after the window, ten minutes by default, the key is forgotten.
     pub fn key(mut self, key: impl Into<ByteString>) -> Self {
         self.key = Some(key.into());
         self

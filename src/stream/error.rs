@@ -37,6 +37,13 @@ pub enum AppendError {
     Closed,
 }
 
+impl AppendError {
+    /// Trying again may help without anything else changing: the store is away, or has no room.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+}
+
 impl fmt::Display for AppendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -113,7 +113,8 @@ impl PubSub {
         let topic = follower.topic().clone();
         let shared = Arc::new(Shared::default());
         let progress = Arc::clone(&follower.progress);
-        ctx.spawn(Follow { follower: Some(follower), shared: Arc::clone(&shared) });
+        let follow = Follow { follower: Some(follower), progress: Arc::clone(&progress), shared: Arc::clone(&shared) };
+        ctx.spawn(follow);
         Ok(LogSubscription { topic, progress, shared })
     }
 
@@ -181,6 +182,12 @@ impl LogSubscription {
         self.progress.is_live()
     }
 
+    /// Resolves when history was read to its end and handed to the actor: now it is up to date. `false`: the subscription ended before.
+    pub fn live(&self) -> impl Future<Output = bool> + Send + 'static {
+        let (progress, shared) = (Arc::clone(&self.progress), Arc::clone(&self.shared));
+        async move { progress.live(|| shared.state().ended).await }
+    }
+
     /// `false`: it has ended, or was told to.
     pub fn is_active(&self) -> bool {
         !self.shared.state().ended
@@ -195,6 +202,7 @@ impl LogSubscription {
         if let Some(waker) = waker {
             waker.wake();
         }
+        self.progress.ended();
         active
     }
 }
@@ -237,6 +245,7 @@ impl Shared {
 
 struct Follow<M> {
     follower: Option<Follower<M>>,
+    progress: Arc<Progress>,
     shared: Arc<Shared>,
 }
 
@@ -281,6 +290,7 @@ where
 impl<M> Drop for Follow<M> {
     fn drop(&mut self) {
         self.shared.state().ended = true;
+        self.progress.ended();
     }
 }
 

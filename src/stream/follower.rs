@@ -9,6 +9,7 @@ use std::task::Context;
 use std::task::Poll;
 
 use futures_core::Stream;
+use tokio::sync::Notify;
 use tokio::time::Sleep;
 
 use crate::event::Event;
@@ -90,6 +91,8 @@ impl<M> fmt::Debug for LogStream<M> {
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     state: Mutex<(Option<EntryId>, bool)>,
+    /// Notified when it is live for the first time, and when it ends.
+    turned: Notify,
 }
 
 impl Progress {
@@ -102,7 +105,30 @@ impl Progress {
     }
 
     fn reached(&self, id: EntryId, live: bool) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = (Some(id), live);
+        let before = std::mem::replace(&mut *self.state.lock().unwrap_or_else(PoisonError::into_inner), (Some(id), live));
+        if live && !before.1 {
+            self.turned.notify_waiters();
+        }
+    }
+
+    pub(crate) fn ended(&self) {
+        self.turned.notify_waiters();
+    }
+
+    /// Waits until it is live, or `ended`.
+    pub(crate) async fn live(&self, ended: impl Fn() -> bool) -> bool {
+        loop {
+            let mut turned = std::pin::pin!(self.turned.notified());
+            // Before the look: a turn after it is not missed.
+            turned.as_mut().enable();
+            if self.is_live() {
+                return true;
+            }
+            if ended() {
+                return false;
+            }
+            turned.await;
+        }
     }
 }
 

@@ -282,7 +282,9 @@ impl<M: Payload> Intake<M> {
             return;
         }
         if fetched.attempt > self.options.attempts_max {
-            let reason = format!("delivered {} times, the limit is {}", fetched.attempt - 1, self.options.attempts_max);
+            // This time it is not: it was handed out `attempt - 1` times, and that is what the letter says.
+            let fetched = Fetched { attempt: fetched.attempt - 1, ..fetched };
+            let reason = format!("delivered {} times, the limit is {}", fetched.attempt, self.options.attempts_max);
             self.bury(fetched, reason);
             return;
         }
@@ -374,9 +376,11 @@ impl<M> Drop for Intake<M> {
         // One that was answered and not yet looked at is not done again.
         let mut done = acks;
         let mut back: Vec<(Token, Duration)> = Vec::new();
+        let mut buried = Vec::new();
         for running in self.running.iter_mut().chain(self.late.iter_mut()) {
             match running.answer.try_recv() {
                 Ok(Ok(())) => done.push(running.fetched.token.clone()),
+                _ if running.fetched.attempt >= self.options.attempts_max => buried.push(running.fetched.clone()),
                 _ => {
                     let delay = backoff(running.fetched.attempt, self.options.backoff_min, self.options.backoff_max);
                     back.push((running.fetched.token.clone(), delay));
@@ -391,6 +395,11 @@ impl<M> Drop for Intake<M> {
             }
             if !done.is_empty() {
                 Arc::clone(&member).ack(done).await;
+            }
+            for fetched in buried {
+                let group = &member.group;
+                observe::delivery_dead(&group.topic, group.name.as_str(), fetched.id, fetched.attempt, DIED);
+                Arc::clone(&member).bury(fetched, String::from(DIED)).await;
             }
             let rest = back.iter().map(|(_, delay)| *delay).max().unwrap_or_default();
             for (token, delay) in back {
@@ -471,6 +480,8 @@ impl Tries {
     }
 }
 
+/// Why an entry is given up whose consumer did not survive its last attempt.
+const DIED: &str = "the consumer died while it had it";
 /// Deliveries that one poll hands out before it yields.
 const POLL_DELIVERIES: usize = 64;
 /// How long one fetch waits; then there is another.

@@ -79,10 +79,10 @@ impl Handler<Delivery<Note>> for Worker {
     fn handle(&mut self, note: Delivery<Note>, ctx: &mut Self::Context) -> Self::Result {
         self.calls += 1;
         assert_ne!(self.calls % 181, 0, "on purpose");
-        if self.calls % 173 == 0 {
+        if self.calls.is_multiple_of(173) {
             ctx.stop();
         }
-        let (done, value, fails) = (Arc::clone(&self.done), note.0, self.calls % 37 == 0);
+        let (done, value, fails) = (Arc::clone(&self.done), note.0, self.calls.is_multiple_of(37));
         Box::pin(async move {
             tokio::task::yield_now().await;
             if fails {
@@ -103,7 +103,7 @@ async fn everything(store: Arc<dyn Store>, notes: u64, mut trouble: impl FnMut()
     let (seen, done) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
     Reader { pubsub: there.clone(), seen: Arc::clone(&seen) }.start();
     let mut workers: Vec<Addr<Worker>> = Vec::new();
-    let mut hire = |workers: &mut Vec<Addr<Worker>>| {
+    let hire = |workers: &mut Vec<Addr<Worker>>| {
         workers.retain(Addr::connected);
         while workers.len() < 3 {
             workers.push(Worker { pubsub: there.clone(), done: Arc::clone(&done), calls: 0 }.start());

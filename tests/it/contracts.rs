@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use actix_pubsub::log::EmbeddedStore;
+#[cfg(feature = "jetstream")]
+use actix_pubsub::log::JetStreamStore;
 use actix_pubsub::log::MemoryStore;
 use actix_pubsub::log::Store;
 use actix_pubsub::testing;
@@ -30,4 +32,15 @@ async fn redis_keeps_the_contract_of_a_store() {
         actix_pubsub::log::RedisStore::builder(&server.url()).prefix(&format!("case-{}:", cases.get())).build().unwrap()
     };
     testing::store::check(|| async { Arc::new(open()) as Arc<dyn Store> }).await;
+}
+
+#[cfg(feature = "jetstream")]
+#[actix::test]
+async fn jetstream_keeps_the_contract_of_a_store() {
+    let (server, next) = (crate::servers::Server::nats(), std::sync::atomic::AtomicU32::new(0));
+    let open = || async {
+        let prefix = format!("case-{}", next.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        Arc::new(JetStreamStore::builder(&server.url()).prefix(prefix).open().unwrap()) as Arc<dyn Store>
+    };
+    testing::store::check(open).await;
 }

@@ -12,13 +12,15 @@ mod embedded;
 mod fair;
 mod follow;
 mod input;
+#[cfg(feature = "jetstream")]
+mod jetstream;
 mod order;
 mod overflow;
 #[cfg(feature = "redis")]
 mod redis;
 mod regressions;
 mod remote;
-#[cfg(feature = "redis")]
+#[cfg(any(feature = "jetstream", feature = "redis"))]
 #[allow(dead_code, unreachable_pub, reason = "not every feature needs each server")]
 mod servers;
 mod shutdown;
