@@ -51,8 +51,6 @@ pub(super) struct Appending {
 
 /// Requests in the queue. More than that wait outside of it.
 pub(super) const QUEUE_REQUESTS: usize = 1_024;
-/// Requests of one commit: half of the queue, so that the other half of many appenders gets its answers and comes again while this one is written.
-const COMMIT_REQUESTS: usize = QUEUE_REQUESTS / 2;
 /// Bytes of entries in the queue, in KiB: 64 MiB. More than that wait outside of it, a single larger batch takes all of it.
 pub(super) const QUEUE_KIB: u32 = 64 << 10;
 /// Deliveries and acks are on disk after this time at the latest, with or without an append to ride on.
@@ -72,10 +70,10 @@ const GAP_MAX: Duration = Duration::from_millis(1);
 /// The thread's work, until the store is closed or its last handle dropped.
 pub(super) fn run(shared: &Arc<Shared>, mut queue: mpsc::Receiver<Request>) {
     let Ok(timer) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
-    let mut requests = Vec::with_capacity(COMMIT_REQUESTS);
+    let mut requests = Vec::with_capacity(QUEUE_REQUESTS);
     let (mut wake_at, mut appenders, mut took, mut refusing) = (None, 0, Duration::ZERO, None);
     let closing = loop {
-        let next = queue.recv_many(&mut requests, COMMIT_REQUESTS);
+        let next = queue.recv_many(&mut requests, QUEUE_REQUESTS);
         let taken = match wake_at {
             Some(at) => timer.block_on(async { tokio::time::timeout_at(tokio::time::Instant::from_std(at), next).await.ok() }),
             None => Some(timer.block_on(next)),
@@ -118,7 +116,7 @@ pub(super) fn run(shared: &Arc<Shared>, mut queue: mpsc::Receiver<Request>) {
 fn linger(queue: &mut mpsc::Receiver<Request>, requests: &mut Vec<Request>, appenders: usize, took: Duration) {
     let started = Instant::now();
     let (mut came, gap) = (started, (took / 8).clamp(GAP_MIN, GAP_MAX));
-    while requests.len() < appenders.min(COMMIT_REQUESTS) {
+    while requests.len() < appenders.min(QUEUE_REQUESTS) {
         let now = Instant::now();
         if now - started > LINGER_MAX.min(took / 2) || now - came > gap {
             return;
