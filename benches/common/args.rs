@@ -10,6 +10,8 @@ pub(crate) struct Args {
     pub(crate) test: bool,
     /// Prints the tables as Markdown.
     pub(crate) markdown: bool,
+    /// Sizes that take minutes, too.
+    pub(crate) large: bool,
     /// Names of peers or parts, each matched as a part of the name.
     pub(crate) only: Vec<String>,
     /// Numbers of subscribers.
@@ -34,6 +36,7 @@ impl Args {
                 "--bench" => {}
                 "--test" => args.test = true,
                 "--markdown" => args.markdown = true,
+                "--large" => args.large = true,
                 "--only" => args.only = list(),
                 "--placement" => args.placement = list(),
                 "--measure" => args.measure = list(),
@@ -67,7 +70,7 @@ fn number(text: &str) -> usize {
 fn usage(why: &str) -> ! {
     eprintln!("{why}");
     eprintln!(
-        "usage: [--test] [--markdown] [--only NAME,..] [--n 1,10k,..] [--placement 1t,2t,spread] [--measure single,burst] [--rounds R]"
+        "usage: [--test] [--markdown] [--large] [--only NAME,..] [--n 1,10k,..] [--placement 1t,2t,spread] [--measure single,burst] [--rounds R]"
     );
     process::exit(2);
 }
