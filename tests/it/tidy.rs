@@ -91,7 +91,8 @@ fn the_sources_hold_no_unfinished_code() {
             continue;
         }
         for word in ["todo!", "unimplemented!", "dbg!", "#[ignore", "println!("] {
-            let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+            // A random test prints its seed.
+            let code = source.lines().filter(|line| !line.trim_start().starts_with("//") && !line.contains("SEED="));
             assert!(!code.into_iter().any(|line| line.contains(word)), "{file} has {word}");
         }
     }
