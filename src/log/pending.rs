@@ -166,6 +166,21 @@ impl GroupState {
         })
     }
 
+    /// Takes a delivery back that nobody got: it does not count, and is tried again after `delay`. `true`: the token is that of the last delivery.
+    pub(crate) fn undeliver(&mut self, token: &Token, delay: Duration, now_ms: u64) -> bool {
+        self.change(token, |held| {
+            held.attempt = held.attempt.saturating_sub(1).max(1);
+            held.due_ms = after(now_ms, delay);
+        })
+    }
+
+    /// Whether a fetch that waits has to look again since then, when it had no room if `full` and its next was due at `due_ms`: there is room for
+    /// new entries now, or something is due before it could know.
+    pub(crate) fn wakes_since(&self, full: bool, due_ms: Option<u64>) -> bool {
+        let sooner = self.next_due_ms().is_some_and(|now_due_ms| due_ms.is_none_or(|due_ms| now_due_ms < due_ms));
+        sooner || (full && self.room() > 0)
+    }
+
     fn change(&mut self, token: &Token, change: impl FnOnce(&mut Held)) -> bool {
         match self.held.get_mut(&token.id) {
             Some(held) if held.attempt == token.attempt => {

@@ -449,7 +449,7 @@ impl Member {
 
     async fn bury(self: Arc<Self>, fetched: Fetched, reason: String) {
         let mut tries = Tries::new("write a dead letter of");
-        let bury = || self.feed.store.dead_letter(&self.group, fetched.clone(), &self.dead_letter, &reason);
+        let bury = || self.feed.store.dead_letter(&self.group, fetched.clone(), &self.dead_letter, &reason, None);
         while tries.again(&self, bury().await.err()).await {}
     }
 }

@@ -955,8 +955,8 @@ async fn a_dead_letter_says_where_it_comes_from_and_is_written_once(store: Subje
     store.append(&g.topic, Append::one(entry(7).header("own", "kept"))).await.unwrap();
     store.create_group(&g, Position::Start).await.unwrap();
     let fetched = fetch(&store, &g, "c", Fetch::entries(1).wait(LONG)).await.remove(0);
-    let first = store.dead_letter(&g, fetched.clone(), &dead, "no such user").await.unwrap();
-    let again = store.dead_letter(&g, fetched.clone(), &dead, "no such user").await.unwrap();
+    let first = store.dead_letter(&g, fetched.clone(), &dead, "no such user", None).await.unwrap();
+    let again = store.dead_letter(&g, fetched.clone(), &dead, "no such user", None).await.unwrap();
     assert_eq!(first, again);
     let letters = read(&store, &dead, Position::Start).await;
     assert_eq!(numbers(&letters), [7]);

@@ -9,6 +9,7 @@ use crate::ids::EntryId;
 use crate::log::embedded::engine::Tried;
 use crate::log::embedded::read;
 use crate::log::embedded::row::Meta;
+use crate::log::embedded::row::TopicNo;
 use crate::log::embedded::store::EmbeddedStore;
 use crate::log::embedded::topics::GroupSlot;
 use crate::log::entry::Entry;
@@ -20,10 +21,13 @@ use crate::log::entry::Limit;
 use crate::log::entry::Name;
 use crate::log::entry::Token;
 use crate::log::error::StoreError;
+use crate::observe;
 use crate::topic::Topic;
 
 /// Payload of one fetch; what is more comes with the next.
 const FETCH_BYTES_MAX: usize = 8 << 20;
+/// A pending entry that is damaged is tried again after this time: somebody may have put the file right, and nobody waits for it.
+const UNREADABLE_RETRY: Duration = Duration::from_secs(30);
 
 impl EmbeddedStore {
     /// Runs `with` on a group.
@@ -60,6 +64,23 @@ impl EmbeddedStore {
         Ok(answer)
     }
 
+    /// As [`change`](Self::change), for what may make a waiting fetch look again.
+    pub(super) fn change_waking<T>(
+        &self,
+        group: &Group,
+        change: impl FnOnce(&Meta, &mut GroupSlot) -> (T, Vec<EntryId>),
+    ) -> Result<T, StoreError> {
+        let (answer, wakes) = self.change(group, |meta, slot| {
+            let (full, due_ms) = (slot.state.room() == 0, slot.state.next_due_ms());
+            let (answer, ids) = change(meta, slot);
+            ((answer, slot.state.wakes_since(full, due_ms)), ids)
+        })?;
+        if wakes {
+            self.inner.shared.watches.moved(&group.topic);
+        }
+        Ok(answer)
+    }
+
     /// Counts the tokens that `with` says count.
     pub(super) fn change_each(
         &self,
@@ -67,13 +88,14 @@ impl EmbeddedStore {
         tokens: &[Token],
         with: impl Fn(&mut GroupSlot, &Token) -> bool,
     ) -> Result<u64, StoreError> {
-        self.change(group, |_, slot| {
+        self.change_waking(group, |_, slot| {
             let counted: Vec<_> = tokens.iter().filter(|token| with(slot, token)).map(|token| token.id).collect();
             (counted.len() as u64, counted)
         })
     }
 
-    /// The entries of deliveries. If they cannot be read they are given back.
+    /// The entries of deliveries. One that cannot be read is taken back, and is tried again after [`UNREADABLE_RETRY`]: the others are delivered.
+    /// If the store itself cannot be read, all are given back.
     pub(super) fn fetched(&self, group: &Group, no: u64, tokens: Vec<Token>) -> Result<Vec<Fetched>, StoreError> {
         if tokens.is_empty() {
             return Ok(Vec::new());
@@ -82,19 +104,44 @@ impl EmbeddedStore {
             let Some(meta) = read::meta(rows, no)? else { return Ok(vec![None; tokens.len()]) };
             tokens.iter().map(|token| read::find(&rows.table, &meta, token.id)).collect::<Tried<Vec<Option<Entry>>>>()
         });
-        match entries {
-            Ok(entries) => Ok(tokens
-                .into_iter()
-                .zip(entries)
-                .map(|(token, entry)| Fetched { id: token.id, entry, attempt: token.attempt, token })
-                .collect()),
-            Err(error) => {
-                let now_ms = self.now_ms();
-                // The error is what the caller has to know.
-                let _ = self.change_each(group, &tokens, |slot, token| slot.state.nack(token, Duration::ZERO, now_ms));
-                Err(error)
+        let entries = match entries {
+            Ok(entries) => entries.into_iter().map(Ok).collect(),
+            // One of them at least: each for itself, then.
+            Err(StoreError::Corrupt { .. }) => tokens.iter().map(|token| self.entry(no, token.id)).collect(),
+            Err(error) => vec![Err(error)],
+        };
+        let now_ms = self.now_ms();
+        let of_store =
+            |entry: &Result<_, StoreError>| matches!(entry, Err(error) if !matches!(error, StoreError::Corrupt { .. }));
+        if let Some(Err(error)) = entries.iter().find(|entry| of_store(entry)) {
+            // The error is what the caller has to know.
+            let _ = self.change_each(group, &tokens, |slot, token| slot.state.nack(token, Duration::ZERO, now_ms));
+            return Err(error.clone());
+        }
+        let (mut fetched, mut unreadable, mut first) = (Vec::with_capacity(tokens.len()), Vec::new(), None);
+        for (token, entry) in tokens.into_iter().zip(entries) {
+            match entry {
+                Ok(entry) => fetched.push(Fetched { id: token.id, entry, attempt: token.attempt, token }),
+                Err(error) => {
+                    first.get_or_insert((token.id, error));
+                    unreadable.push(token);
+                }
             }
         }
+        if let Some((id, error)) = first {
+            // A group that is gone by now has nothing to take back to.
+            let _ = self.change_each(group, &unreadable, |slot, token| slot.state.undeliver(token, UNREADABLE_RETRY, now_ms));
+            observe::pending_unreadable(&group.topic, group.name.as_str(), id, unreadable.len(), &error);
+        }
+        Ok(fetched)
+    }
+
+    /// One entry; `None`: it is not kept.
+    fn entry(&self, no: TopicNo, id: EntryId) -> Result<Option<Entry>, StoreError> {
+        self.inner.shared.engine.read(|rows| {
+            let Some(meta) = read::meta(rows, no)? else { return Ok(None) };
+            read::find(&rows.table, &meta, id)
+        })
     }
 
     pub(super) fn now_ms(&self) -> u64 {
@@ -178,7 +225,7 @@ impl EmbeddedStore {
         fetch: Fetch,
     ) -> Result<Vec<Fetched>, StoreError> {
         let now_ms = self.now_ms();
-        let (no, tokens) = self.change(group, |meta, slot| {
+        let (no, tokens) = self.change_waking(group, |meta, slot| {
             slot.state.seen(consumer, now_ms);
             let tokens = slot.state.claim(consumer, idle_min, fetch, now_ms);
             let ids = tokens.iter().map(|token| token.id).collect();
