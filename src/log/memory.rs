@@ -617,4 +617,11 @@ mod tests {
         assert!(matches!(world.append(NewEntry::new("", "5")), Err(StoreError::IdsExhausted { last: EntryId::MAX })));
         assert_eq!(now(world.store.info(&world.topic)).unwrap().entries, 2);
     }
+
+    /// A group with as much pending as it may have gives nothing new. A fetch that waited in that state was not woken by the ack that made room,
+    /// and slept on until the next append or its own end: with enough entries behind, a group stood still.
+    #[actix::test]
+    async fn memory_wakes_a_waiting_fetch_when_an_ack_makes_room() {
+        crate::log::pending::tests_of_room(Arc::new(MemoryStore::new()), crate::log::pending::PENDING_MAX).await;
+    }
 }

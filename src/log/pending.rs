@@ -254,6 +254,38 @@ fn idle(since_ms: u64, now_ms: u64) -> Duration {
     Duration::from_millis(now_ms.saturating_sub(since_ms))
 }
 
+/// Fills a group of a store, and sees that an ack wakes who waits for room.
+#[cfg(test)]
+pub(crate) async fn tests_of_room(store: std::sync::Arc<dyn crate::log::Store>, max: usize) {
+    use crate::log::entry::Append;
+    use crate::log::entry::Group;
+    use crate::log::entry::NewEntry;
+    use crate::log::entry::Position;
+    use crate::topic::Topic;
+
+    let group = Group::new(Topic::parse("t").unwrap(), Name::parse("workers").unwrap());
+    let (one, other) = (Name::parse("one").unwrap(), Name::parse("other").unwrap());
+    for from in (0..=max).step_by(4_000) {
+        let batch = (from..from + 4_000).map(|n| NewEntry::new("n", n.to_string())).collect();
+        store.append(&group.topic, Append::many(batch)).await.unwrap();
+    }
+    store.create_group(&group, Position::Start).await.unwrap();
+    let (mut held, long) = (Vec::new(), Duration::from_secs(600));
+    while held.len() < max {
+        held.extend(store.fetch(&group, &one, Fetch::entries(max).visibility(long)).await.unwrap());
+    }
+    let waiting = {
+        let (store, group) = (std::sync::Arc::clone(&store), group.clone());
+        tokio::spawn(async move { store.fetch(&group, &other, Fetch::entries(1).wait(long)).await.unwrap() })
+    };
+    while store.consumers(&group).await.unwrap().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    store.ack(&group, vec![held.swap_remove(7).token]).await.unwrap();
+    let woken = tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("an ack that makes room wakes it");
+    assert_eq!(woken.unwrap().len(), 1);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
