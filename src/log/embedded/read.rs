@@ -156,6 +156,12 @@ impl<'a> Walk<'a> {
     fn new(rows: &'a impl Rows, meta: &Meta, after: EntryId) -> Tried<Self> {
         let mut cursor = rows.upper_bound(Bound::Included(&row::block_key(meta.no, after)[..]))?;
         let before = cursor.peek_prev()?.and_then(|(key, _)| row::parse_block_key(key.value()));
+        // A damaged inner page leads too far: the engine's order is not taken on trust.
+        if let Some((topic, first)) = before
+            && (topic, first) > (meta.no, after)
+        {
+            return Err(row::corrupt(&row::block_key(topic, first), format!("it comes before the place of {after}")).into());
+        }
         let inside = before.is_some_and(|(topic, _)| topic == meta.no);
         if inside {
             cursor.prev()?;
