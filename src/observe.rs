@@ -80,6 +80,10 @@ pub(crate) fn delivery_trimmed(topic: &Topic, group: &str, id: EntryId) {
     warn!(target: TARGET, %topic, group, %id, "entry was trimmed while it was pending");
 }
 
+pub(crate) fn pending_unreadable(topic: &Topic, group: &str, id: EntryId, entries: usize, error: &dyn std::error::Error) {
+    warn!(target: TARGET, %topic, group, %id, entries, error = %chain(error), "pending entries cannot be read, they are tried again later");
+}
+
 /// An error with everything that it came from.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

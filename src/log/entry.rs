@@ -172,7 +172,8 @@ pub enum Position {
     /// After the newest entry: only what comes. To follow from here may bring what was appended right before, too; it leaves out nothing that is appended
     /// after the call on the same node.
     End,
-    /// The entry after this id. What of it was trimmed is a [`Gap`]; `After(EntryId::MIN)` asks for everything there ever was.
+    /// The entry after this id. What of it was trimmed is a [`Gap`]; `After(EntryId::MIN)` asks for everything there ever was
+    /// since the topic was made: what a deleted topic of its name had is no gap then, and is one after any other id.
     After(EntryId),
     /// The first entry whose time is this many milliseconds since 1970, or later.
     Since(u64),

@@ -60,8 +60,23 @@ struct Shared {
     limits: Limits,
     dedup_window: Window,
     clock: Clock,
-    topics: Mutex<HashMap<Topic, TopicLog>>,
+    topics: Mutex<Topics>,
     watches: Arc<Watches>,
+}
+
+#[derive(Default)]
+struct Topics {
+    by_name: HashMap<Topic, TopicLog>,
+    /// The newest id that any deleted topic had: where topics that are made from now on begin.
+    floor: EntryId,
+}
+
+impl Topics {
+    /// The topic, made if it is not there.
+    fn open(&mut self, topic: &Topic) -> &mut TopicLog {
+        let floor = self.floor;
+        self.by_name.entry(topic.clone()).or_insert_with(|| TopicLog { last: floor, trimmed: floor, ..TopicLog::default() })
+    }
 }
 
 /// How long a key is known.
@@ -77,8 +92,9 @@ impl Default for Window {
 struct TopicLog {
     entries: VecDeque<Entry>,
     bytes: u64,
+    /// The newest id, or where the topic began.
     last: EntryId,
-    /// The newest entry that was trimmed.
+    /// The newest entry that was trimmed, or where the topic began.
     trimmed: EntryId,
     appended: u64,
     keys: HashMap<ByteString, EntryId>,
@@ -102,7 +118,7 @@ impl MemoryStore {
         Self { shared: Arc::new(shared) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Topic, TopicLog>> {
+    fn lock(&self) -> MutexGuard<'_, Topics> {
         self.shared.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -113,11 +129,24 @@ impl MemoryStore {
     /// Runs `with` on a group's topic and state.
     fn group<T>(&self, group: &Group, with: impl FnOnce(&mut TopicLog, &mut GroupState) -> T) -> Result<T, StoreError> {
         let mut topics = self.lock();
-        let log = topics.get_mut(&group.topic).ok_or_else(|| StoreError::NoGroup(group.clone()))?;
+        let log = topics.by_name.get_mut(&group.topic).ok_or_else(|| StoreError::NoGroup(group.clone()))?;
         // Taken out, so that both can be borrowed.
         let (name, mut state) = log.groups.remove_entry(&group.name).ok_or_else(|| StoreError::NoGroup(group.clone()))?;
         let answer = with(log, &mut state);
         log.groups.insert(name, state);
+        Ok(answer)
+    }
+
+    /// As [`group`](Self::group), for what may make a waiting fetch look again.
+    fn change<T>(&self, group: &Group, change: impl FnOnce(&mut TopicLog, &mut GroupState) -> T) -> Result<T, StoreError> {
+        let (answer, wakes) = self.group(group, |log, state| {
+            let (full, due_ms) = (state.room() == 0, state.next_due_ms());
+            let answer = change(log, state);
+            (answer, state.wakes_since(full, due_ms))
+        })?;
+        if wakes {
+            self.shared.watches.moved(&group.topic);
+        }
         Ok(answer)
     }
 
@@ -128,11 +157,11 @@ impl MemoryStore {
         }
         let (wall_ms, now_ms) = (self.shared.clock.wall_ms(), self.now());
         let mut topics = self.lock();
-        if batch.expect_last.is_some_and(|last| last != EntryId::MIN) && !topics.contains_key(topic) {
+        if batch.expect_last.is_some_and(|last| last != EntryId::MIN) && !topics.by_name.contains_key(topic) {
             let expected = batch.expect_last.unwrap_or_default();
             return Err(StoreError::Conflict { expected, last: Some(EntryId::MIN) });
         }
-        let appended = topics.entry(topic.clone()).or_default().append(batch, wall_ms, now_ms, self.shared.dedup_window.0);
+        let appended = topics.open(topic).append(batch, wall_ms, now_ms, self.shared.dedup_window.0);
         drop(topics);
         if appended.is_ok() {
             self.shared.watches.moved(topic);
@@ -172,9 +201,9 @@ impl TopicLog {
             return Ok(ids.into_iter().map(|id| Appended { id, duplicate: true }).collect());
         }
         if let Some(expected) = batch.expect_last
-            && expected != self.last
+            && expected != self.newest()
         {
-            return Err(StoreError::Conflict { expected, last: Some(self.last) });
+            return Err(StoreError::Conflict { expected, last: Some(self.newest()) });
         }
         let mut ids = Vec::with_capacity(batch.entries.len());
         let mut last = self.last;
@@ -212,6 +241,11 @@ impl TopicLog {
         Ok(appended)
     }
 
+    /// The newest id ever appended.
+    fn newest(&self) -> EntryId {
+        if self.appended == 0 { EntryId::MIN } else { self.last }
+    }
+
     fn trim(&mut self, to: Trim, wall_ms: u64) -> u64 {
         let remove = match to {
             Trim::Len(keep) => self.entries.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX)),
@@ -238,6 +272,8 @@ impl TopicLog {
                 (at.max(self.trimmed).min(self.last), None)
             }
             Position::After(id) if id > self.last => (self.trimmed, Some((id, GapCause::Ahead))),
+            // Nothing of this topic was trimmed yet, and the position is not from the one that was deleted under its name.
+            Position::After(EntryId::MIN) if self.entries.len() as u64 == self.appended => (self.trimmed, None),
             Position::After(id) if id < self.trimmed => (self.trimmed, Some((id, GapCause::Trimmed))),
             Position::After(id) => (id, None),
         };
@@ -307,7 +343,7 @@ impl Store for MemoryStore {
 
     fn read<'a>(&'a self, topic: &'a Topic, from: Position, limit: Limit) -> StoreFuture<'a, Batch> {
         let topics = self.lock();
-        now(Ok(match topics.get(topic) {
+        now(Ok(match topics.by_name.get(topic) {
             Some(log) => log.read(topic, from, limit),
             None => TopicLog::default().read(topic, from, limit),
         }))
@@ -319,25 +355,26 @@ impl Store for MemoryStore {
 
     fn trim<'a>(&'a self, topic: &'a Topic, to: Trim) -> StoreFuture<'a, u64> {
         let wall_ms = self.shared.clock.wall_ms();
-        Box::pin(async move { Ok(self.lock().get_mut(topic).map_or(0, |log| log.trim(to, wall_ms))) })
+        Box::pin(async move { Ok(self.lock().by_name.get_mut(topic).map_or(0, |log| log.trim(to, wall_ms))) })
     }
 
     fn info<'a>(&'a self, topic: &'a Topic) -> StoreFuture<'a, TopicInfo> {
-        now(Ok(self.lock().get(topic).map_or_else(
+        now(Ok(self.lock().by_name.get(topic).map_or_else(
             || TopicInfo { appended: Some(0), bytes: Some(0), ..TopicInfo::default() },
             |log| TopicInfo {
                 entries: log.entries.len() as u64,
                 appended: Some(log.appended),
                 bytes: Some(log.bytes),
                 first: log.entries.front().map(|entry| entry.id),
-                last: log.last,
+                last: log.newest(),
                 groups: log.groups.len() as u64,
             },
         )))
     }
 
     fn topics<'a>(&'a self, after: Option<&'a Topic>, limit: usize) -> StoreFuture<'a, Vec<Topic>> {
-        let mut topics: Vec<_> = self.lock().keys().filter(|topic| after.is_none_or(|after| *topic > after)).cloned().collect();
+        let listed = |topic: &&Topic| after.is_none_or(|after| *topic > after);
+        let mut topics: Vec<_> = self.lock().by_name.keys().filter(listed).cloned().collect();
         topics.sort_unstable();
         topics.truncate(limit);
         now(Ok(topics))
@@ -345,7 +382,11 @@ impl Store for MemoryStore {
 
     fn delete<'a>(&'a self, topic: &'a Topic) -> StoreFuture<'a, bool> {
         Box::pin(async move {
-            let deleted = self.lock().remove(topic).is_some();
+            let mut topics = self.lock();
+            let deleted = topics.by_name.remove(topic);
+            topics.floor = topics.floor.max(deleted.as_ref().map_or(EntryId::MIN, |log| log.last));
+            drop(topics);
+            let deleted = deleted.is_some();
             self.shared.watches.moved(topic);
             Ok(deleted)
         })
@@ -354,7 +395,7 @@ impl Store for MemoryStore {
     fn create_group<'a>(&'a self, group: &'a Group, from: Position) -> StoreFuture<'a, bool> {
         Box::pin(async move {
             let mut topics = self.lock();
-            let log = topics.entry(group.topic.clone()).or_default();
+            let log = topics.open(&group.topic);
             if log.groups.contains_key(&group.name) {
                 return Ok(false);
             }
@@ -381,7 +422,7 @@ impl Store for MemoryStore {
     fn delete_group<'a>(&'a self, group: &'a Group) -> StoreFuture<'a, bool> {
         Box::pin(async move {
             let mut topics = self.lock();
-            let deleted = topics.get_mut(&group.topic).is_some_and(|log| log.groups.remove(&group.name).is_some());
+            let deleted = topics.by_name.get_mut(&group.topic).is_some_and(|log| log.groups.remove(&group.name).is_some());
             drop(topics);
             self.shared.watches.moved(&group.topic);
             Ok(deleted)
@@ -391,6 +432,7 @@ impl Store for MemoryStore {
     fn groups<'a>(&'a self, topic: &'a Topic) -> StoreFuture<'a, Vec<GroupInfo>> {
         now(Ok(self
             .lock()
+            .by_name
             .get(topic)
             .map_or_else(Vec::new, |log| log.groups.iter().map(|(name, state)| log.group_info(name, state)).collect())))
     }
@@ -419,23 +461,21 @@ impl Store for MemoryStore {
     fn ack<'a>(&'a self, group: &'a Group, tokens: Vec<Token>) -> StoreFuture<'a, u64> {
         Box::pin(async move {
             let now_ms = self.now();
-            self.group(group, |_, state| tokens.iter().filter(|token| state.ack(token, now_ms)).count() as u64)
+            self.change(group, |_, state| tokens.iter().filter(|token| state.ack(token, now_ms)).count() as u64)
         })
     }
 
     fn nack<'a>(&'a self, group: &'a Group, tokens: Vec<Token>, delay: Duration) -> StoreFuture<'a, u64> {
         Box::pin(async move {
             let now_ms = self.now();
-            let count = self.group(group, |_, state| tokens.iter().filter(|token| state.nack(token, delay, now_ms)).count())?;
-            self.shared.watches.moved(&group.topic);
-            Ok(count as u64)
+            self.change(group, |_, state| tokens.iter().filter(|token| state.nack(token, delay, now_ms)).count() as u64)
         })
     }
 
     fn extend<'a>(&'a self, group: &'a Group, tokens: Vec<Token>, visibility: Duration) -> StoreFuture<'a, u64> {
         Box::pin(async move {
             let now_ms = self.now();
-            self.group(group, |_, state| tokens.iter().filter(|token| state.extend(token, visibility, now_ms)).count() as u64)
+            self.change(group, |_, state| tokens.iter().filter(|token| state.extend(token, visibility, now_ms)).count() as u64)
         })
     }
 
@@ -453,7 +493,7 @@ impl Store for MemoryStore {
     ) -> StoreFuture<'a, Vec<Fetched>> {
         Box::pin(async move {
             let now_ms = self.now();
-            self.group(group, |log, state| {
+            self.change(group, |log, state| {
                 state.seen(consumer, now_ms);
                 let tokens = state.claim(consumer, idle_min, fetch, now_ms);
                 tokens.into_iter().map(|token| log.fetched(token)).collect()
@@ -469,16 +509,14 @@ impl Store for MemoryStore {
     fn remove_consumer<'a>(&'a self, group: &'a Group, consumer: &'a Name) -> StoreFuture<'a, u64> {
         Box::pin(async move {
             let now_ms = self.now();
-            let released = self.group(group, |_, state| state.remove_consumer(consumer, now_ms).len())?;
-            self.shared.watches.moved(&group.topic);
-            Ok(released as u64)
+            self.change(group, |_, state| state.remove_consumer(consumer, now_ms).len() as u64)
         })
     }
 }
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore").field("topics", &self.lock().len()).finish_non_exhaustive()
+        f.debug_struct("MemoryStore").field("topics", &self.lock().by_name.len()).finish_non_exhaustive()
     }
 }
 
@@ -571,12 +609,19 @@ mod tests {
     fn when_ids_run_out_an_append_says_so_and_keeps_nothing() {
         let world = manual(u64::MAX);
         assert_eq!(world.append(NewEntry::new("", "1")).unwrap().id, EntryId::new(u64::MAX, 0));
-        world.store.lock().get_mut(&world.topic).unwrap().last = EntryId::new(u64::MAX, u64::MAX - 1);
+        world.store.lock().by_name.get_mut(&world.topic).unwrap().last = EntryId::new(u64::MAX, u64::MAX - 1);
         let two = Append::many(vec![NewEntry::new("", "2"), NewEntry::new("", "3")]);
         let refused = now(world.store.append(&world.topic, two)).unwrap_err();
         assert!(matches!(refused, StoreError::IdsExhausted { .. }), "{refused:?}");
         assert_eq!(world.append(NewEntry::new("", "4")).unwrap().id, EntryId::MAX);
         assert!(matches!(world.append(NewEntry::new("", "5")), Err(StoreError::IdsExhausted { last: EntryId::MAX })));
         assert_eq!(now(world.store.info(&world.topic)).unwrap().entries, 2);
+    }
+
+    /// A group with as much pending as it may have gives nothing new. A fetch that waited in that state was not woken by the ack that made room,
+    /// and slept on until the next append or its own end: with enough entries behind, a group stood still.
+    #[actix::test]
+    async fn memory_wakes_a_waiting_fetch_when_an_ack_makes_room() {
+        crate::log::pending::tests_of_room(Arc::new(MemoryStore::new()), crate::log::pending::PENDING_MAX).await;
     }
 }

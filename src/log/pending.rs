@@ -168,6 +168,21 @@ impl GroupState {
         })
     }
 
+    /// Takes a delivery back that nobody got: it does not count, and is tried again after `delay`. `true`: the token is that of the last delivery.
+    pub(crate) fn undeliver(&mut self, token: &Token, delay: Duration, now_ms: u64) -> bool {
+        self.change(token, |held| {
+            held.attempt = held.attempt.saturating_sub(1).max(1);
+            held.due_ms = after(now_ms, delay);
+        })
+    }
+
+    /// Whether a fetch that waits has to look again since then, when it had no room if `full` and its next was due at `due_ms`: there is room for
+    /// new entries now, or something is due before it could know.
+    pub(crate) fn wakes_since(&self, full: bool, due_ms: Option<u64>) -> bool {
+        let sooner = self.next_due_ms().is_some_and(|now_due_ms| due_ms.is_none_or(|due_ms| now_due_ms < due_ms));
+        sooner || (full && self.room() > 0)
+    }
+
     fn change(&mut self, token: &Token, change: impl FnOnce(&mut Held)) -> bool {
         match self.held.get_mut(&token.id) {
             Some(held) if held.attempt == token.attempt => {
@@ -239,6 +254,38 @@ fn after(now_ms: u64, delay: Duration) -> u64 {
 
 fn idle(since_ms: u64, now_ms: u64) -> Duration {
     Duration::from_millis(now_ms.saturating_sub(since_ms))
+}
+
+/// Fills a group of a store, and sees that an ack wakes who waits for room.
+#[cfg(test)]
+pub(crate) async fn tests_of_room(store: std::sync::Arc<dyn crate::log::Store>, max: usize) {
+    use crate::log::entry::Append;
+    use crate::log::entry::Group;
+    use crate::log::entry::NewEntry;
+    use crate::log::entry::Position;
+    use crate::topic::Topic;
+
+    let group = Group::new(Topic::parse("t").unwrap(), Name::parse("workers").unwrap());
+    let (one, other) = (Name::parse("one").unwrap(), Name::parse("other").unwrap());
+    for from in (0..=max).step_by(4_000) {
+        let batch = (from..from + 4_000).map(|n| NewEntry::new("n", n.to_string())).collect();
+        store.append(&group.topic, Append::many(batch)).await.unwrap();
+    }
+    store.create_group(&group, Position::Start).await.unwrap();
+    let (mut held, long) = (Vec::new(), Duration::from_secs(600));
+    while held.len() < max {
+        held.extend(store.fetch(&group, &one, Fetch::entries(max).visibility(long)).await.unwrap());
+    }
+    let waiting = {
+        let (store, group) = (std::sync::Arc::clone(&store), group.clone());
+        tokio::spawn(async move { store.fetch(&group, &other, Fetch::entries(1).wait(long)).await.unwrap() })
+    };
+    while store.consumers(&group).await.unwrap().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    store.ack(&group, vec![held.swap_remove(7).token]).await.unwrap();
+    let woken = tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("an ack that makes room wakes it");
+    assert_eq!(woken.unwrap().len(), 1);
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use bytestring::ByteString;
+
 use crate::ids::EntryId;
 use crate::log::entry::Append;
 use crate::log::entry::Appended;
@@ -76,7 +78,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Topics that exist, by name, those after `after`, at most `limit`.
     fn topics<'a>(&'a self, after: Option<&'a Topic>, limit: usize) -> StoreFuture<'a, Vec<Topic>>;
 
-    /// Removes a topic with its groups, its keys, and the memory of where it stood: an append afterwards begins anew. `false`: there was none.
+    /// Removes a topic with its groups and its keys. `false`: there was none.
+    ///
+    /// A topic of the same name that is made afterwards is another log. Where [`Caps::deletes_known`] says so, a store gives it ids after all those of
+    /// topics that were deleted, and a position from before, of this or any other deleted topic, is a gap there. Two positions are none:
+    /// [`Start`](Position::Start), and [`After`](Position::After) the least id, which asks for everything of the topic that is there now.
+    /// Without that capability the store says itself what becomes of such positions.
     fn delete<'a>(&'a self, topic: &'a Topic) -> StoreFuture<'a, bool>;
 
     // ---- consumer groups ---------------------------------------------------------------------------------------------
@@ -123,11 +130,21 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Moves an entry to the topic `to`, with the reason and where it comes from in its headers, and acks it.
     ///
-    /// Under an idempotency key, so that a crash between the two steps, or two consumers at once, leaves one dead letter.
-    fn dead_letter<'a>(&'a self, group: &'a Group, fetched: Fetched, to: &'a Topic, reason: &'a str) -> StoreFuture<'a, EntryId> {
+    /// Under an idempotency key, so that a crash between the two steps, or two consumers at once, leaves one dead letter. `trim` is what is kept
+    /// of `to`, as of [`Append::trim`].
+    ///
+    /// Never too large: what does not fit beside the reason and the origin is cut or left out, its own headers first, then the payload's end.
+    fn dead_letter<'a>(
+        &'a self,
+        group: &'a Group,
+        fetched: Fetched,
+        to: &'a Topic,
+        reason: &'a str,
+        trim: Option<Trim>,
+    ) -> StoreFuture<'a, EntryId> {
         Box::pin(async move {
             let letter = dead_letter(group, &fetched, reason, self.limits());
-            let appended = self.append(to, Append::one(letter)).await?;
+            let appended = self.append(to, Append { trim, ..Append::one(letter) }).await?;
             self.ack(group, vec![fetched.token]).await?;
             Ok(appended.first().map_or(EntryId::MIN, |appended| appended.id))
         })
@@ -172,6 +189,8 @@ pub struct Caps {
     pub times_in_ids: bool,
     /// Knows what was trimmed: its gaps are certain, and it never reports one where nothing is missing.
     pub certain_gaps: bool,
+    /// Knows that a topic was deleted when another of its name is made: see [`Store::delete`].
+    pub deletes_known: bool,
     /// Can list, claim and take back what is pending, consumer by consumer.
     pub pending: bool,
     /// The visibility of a fetch and the delay of a nack are kept as given; else the group's first fetch decides.
@@ -189,6 +208,7 @@ impl Caps {
             atomic_batches: true,
             times_in_ids: true,
             certain_gaps: true,
+            deletes_known: true,
             pending: true,
             visibility_per_fetch: true,
             counts_of_others: true,
@@ -225,7 +245,6 @@ pub const DEAD_LETTER_ATTEMPTS: &str = "dead-letter-attempts";
 const REASON_BYTES_MAX: usize = 1_024;
 
 fn dead_letter(group: &Group, fetched: &Fetched, reason: &str, limits: Limits) -> NewEntry {
-    let cut = (0..=reason.len().min(REASON_BYTES_MAX)).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
     let mut letter = match &fetched.entry {
         Some(entry) => {
             NewEntry { name: entry.name.clone(), payload: entry.payload.clone(), headers: entry.headers.clone(), dedup: None }
@@ -235,17 +254,91 @@ fn dead_letter(group: &Group, fetched: &Fetched, reason: &str, limits: Limits) -
     // A letter that died before begins with what it died of last.
     letter.headers.retain(|(name, _)| !name.starts_with("dead-letter-"));
     letter = letter
-        .header(DEAD_LETTER_REASON, &reason[..cut])
+        .header(DEAD_LETTER_REASON, cut(reason, REASON_BYTES_MAX))
         .header(DEAD_LETTER_TOPIC, group.topic.as_str())
         .header(DEAD_LETTER_ID, fetched.id.to_string())
         .header(DEAD_LETTER_GROUP, group.name.as_str())
         .header(DEAD_LETTER_ATTEMPTS, fetched.attempt.to_string())
         .dedup(format!("{}/{}/{}", group.topic.as_str(), group.name, fetched.id));
-    // An entry at the limit has no room for the headers. What was wrong with it matters more than its own headers, and those more than nothing.
-    if letter.bytes() > limits.entry_bytes_max {
-        letter.headers.retain(|(name, _)| name.starts_with("dead-letter-"));
-        let over = letter.bytes().saturating_sub(limits.entry_bytes_max);
-        letter.payload.truncate(letter.payload.len().saturating_sub(over));
-    }
+    fit(&mut letter, limits.entry_bytes_max);
     letter
+}
+
+/// Makes a letter fit. An entry at the limit has no room for the headers. What was wrong with it matters more than its own headers, and those more
+/// than nothing; a reason without its end says more than a letter that was refused.
+fn fit(letter: &mut NewEntry, max: usize) {
+    let over = |letter: &NewEntry| letter.bytes().saturating_sub(max);
+    if over(letter) == 0 {
+        return;
+    }
+    letter.headers.retain(|(name, _)| name.starts_with("dead-letter-"));
+    letter.payload.truncate(letter.payload.len().saturating_sub(over(letter)));
+    let over_by = over(letter);
+    if let Some((_, reason)) = letter.headers.first_mut() {
+        *reason = cut(reason, reason.len().saturating_sub(over_by)).into();
+    }
+    if over(letter) > 0 {
+        letter.name = ByteString::new();
+    }
+    // The last one says the least.
+    while over(letter) > 0 && letter.headers.pop().is_some() {}
+    // The key stands for one entry of one group, and that it has to.
+    if over(letter) > 0
+        && let Some(key) = &mut letter.dedup
+    {
+        *key = format!("{:016x}", digest(key)).into();
+    }
+}
+
+/// The first `bytes_max` bytes of a text, or less where a character would be cut in two.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    let at = (0..=text.len().min(bytes_max)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[..at]
+}
+
+/// FNV-1a: the same in every process and version.
+fn digest(text: &str) -> u64 {
+    text.bytes().fold(0xCBF2_9CE4_8422_2325, |digest, byte| (digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::entry::Entry;
+    use crate::log::memory::MemoryStore;
+
+    /// A dead letter whose reason and origin took more than the store's entry limit was refused as too large, and so was every later try: the
+    /// entry stayed pending for ever, was delivered again for ever, and nothing of it was kept. A dead letter fits whatever the limit is.
+    #[actix::test]
+    async fn a_dead_letter_fits_whatever_the_limit_is() {
+        let topic = Topic::parse(&"t".repeat(200)).unwrap();
+        let (group, dead) = (Group::new(topic, Name::parse(&"g".repeat(100)).unwrap()), Topic::parse("dead").unwrap());
+        let reason = "ü".repeat(2_000);
+        for max in (16..2_500).step_by(7).chain([16, 4_096]) {
+            let store =
+                MemoryStore::with(Limits::default().entry_bytes(max), Duration::from_secs(60), crate::log::Clock::system());
+            store.create_group(&group, Position::Start).await.unwrap();
+            for seq in 1..=2 {
+                let id = EntryId::new(7, seq);
+                let entry = Entry {
+                    id,
+                    name: "name".into(),
+                    payload: vec![b'x'; 300].into(),
+                    headers: vec![("own".into(), "h".repeat(100).into())],
+                };
+                let token = Token { id, attempt: 3, handle: None };
+                let fetched = Fetched { id, entry: Some(entry), attempt: 3, token };
+                for _ in 0..2 {
+                    store.dead_letter(&group, fetched.clone(), &dead, &reason, None).await.unwrap();
+                }
+            }
+            let letters = store.read(&dead, Position::Start, Limit::default()).await.unwrap().entries;
+            assert_eq!(letters.len(), 2, "one letter each, at a limit of {max}");
+            if max >= 800 {
+                let reason = letters[0].header(DEAD_LETTER_REASON).unwrap();
+                assert!(!reason.is_empty() && reason.chars().all(|c| c == 'ü'), "{reason}");
+                assert_eq!(letters[0].header(DEAD_LETTER_ATTEMPTS), Some("3"));
+            }
+        }
+    }
 }

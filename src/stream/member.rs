@@ -82,7 +82,8 @@ impl Member {
                 }
                 observe::delivery_dead(&group.topic, group.name.as_str(), fetched.id, fetched.attempt, &reason);
                 let mut tries = Tries::new("write a dead letter of");
-                let bury = || store.dead_letter(group, fetched.clone(), &self.dead_letter, &reason);
+                let trim = self.feed.retention.of(&self.dead_letter).on_append();
+                let bury = || store.dead_letter(group, fetched.clone(), &self.dead_letter, &reason, trim);
                 while tries.again(&self, bury().await.err()).await {}
             }
         }

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::ids::EntryId;
 use crate::log::Append;
 use crate::log::Appended;
 use crate::log::Batch;
@@ -214,6 +215,17 @@ impl Store for FaultyStore {
         self.fault(self.inner.remove_consumer(group, consumer))
     }
 
+    fn dead_letter<'a>(
+        &'a self,
+        group: &'a Group,
+        fetched: Fetched,
+        to: &'a Topic,
+        reason: &'a str,
+        trim: Option<Trim>,
+    ) -> StoreFuture<'a, EntryId> {
+        self.fault(self.inner.dead_letter(group, fetched, to, reason, trim))
+    }
+
     fn sync(&self) -> StoreFuture<'_, ()> {
         self.fault(self.inner.sync())
     }
@@ -225,7 +237,7 @@ struct FaultyTail {
 }
 
 impl Tail for FaultyTail {
-    fn watch(&mut self, topic: &Topic, after: crate::ids::EntryId) {
+    fn watch(&mut self, topic: &Topic, after: EntryId) {
         self.inner.watch(topic, after);
     }
 

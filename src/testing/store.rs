@@ -16,6 +16,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+use tokio::time::sleep;
+use tokio::time::timeout;
+
 use crate::ids::EntryId;
 use crate::log::Append;
 use crate::log::Appended;
@@ -47,7 +51,8 @@ pub type Subject = Arc<dyn Store>;
 /// One case: takes a store without topics, panics where the contract is broken.
 pub type Case = fn(Subject) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Runs every case, each on a store of its own that `open` makes, empty.
+/// Runs every case, each on a store of its own that `open` makes, empty. A case that is not done after a minute has failed: a store that never
+/// wakes who waits does not hang the suite.
 ///
 /// # Panics
 /// If a case fails: with the names of all that did, after what each had to say.
@@ -59,8 +64,10 @@ where
     let mut failed = Vec::new();
     for (name, case) in CASES {
         let store = open().await;
-        if tokio::spawn(case(store)).await.is_err() {
-            failed.push(*name);
+        match tokio::spawn(timeout(CASE_MAX, case(store))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => failed.push(format!("{name} (not done after {CASE_MAX:?}: something waits for what never comes)")),
+            Err(_) => failed.push((*name).to_owned()),
         }
     }
     assert!(failed.is_empty(), "the contract is broken by {} of {} cases: {failed:?}", failed.len(), CASES.len());
@@ -93,21 +100,32 @@ cases! {
     append_trims_in_the_same_step
     topics_are_listed_in_pages
     a_deleted_topic_is_gone_with_its_groups
+    a_topic_made_again_is_another_log
     a_tail_brings_what_is_appended_after_its_position
     a_tail_follows_many_topics_and_forgets_the_unwatched
     a_dropped_next_loses_nothing
     a_tail_reports_what_was_trimmed_under_it
+    a_tail_whose_position_is_ahead_says_so_and_goes_on
+    watching_a_watched_topic_sets_its_position
+    two_tails_do_not_disturb_each_other
+    a_tail_serves_busy_topics_in_turn
+    whoever_reads_beside_appenders_sees_every_entry_once_and_in_order
     concurrent_appends_lose_and_repeat_nothing
     a_group_delivers_each_entry_to_one_consumer
     a_group_begins_where_it_was_told
+    a_group_begins_at_a_time
     what_is_not_acked_comes_again_after_its_visibility
+    what_is_due_comes_before_what_is_new_and_the_limit_holds_over_both
     an_acked_entry_never_comes_again
+    a_token_that_nobody_was_given_counts_nothing
     a_late_ack_counts
     a_nack_comes_again_after_its_delay
     an_old_token_neither_nacks_nor_extends
     extend_keeps_an_entry
     two_groups_do_not_disturb_each_other
     a_waiting_fetch_wakes_for_an_append
+    a_waiting_fetch_wakes_for_what_is_given_back
+    a_dropped_fetch_loses_nothing
     pending_tells_who_has_what
     the_idle_are_claimed
     a_removed_consumers_entries_are_anyones
@@ -124,6 +142,10 @@ cases! {
 
 /// So long that a test does not outwait it.
 const LONG: Duration = Duration::from_secs(30);
+/// So long may a case take.
+const CASE_MAX: Duration = Duration::from_secs(60);
+/// Who waits is woken by then, on a busy machine too; before [`LONG`], so that a time-out is told from a wake-up.
+const PROMPT: Duration = Duration::from_secs(10);
 /// So short that a test can wait for it.
 const SHORT: Duration = Duration::from_millis(80);
 
@@ -514,6 +536,39 @@ async fn a_deleted_topic_is_gone_with_its_groups(store: Subject) {
     assert_eq!(kept(&store, &t).await, [2]);
 }
 
+async fn a_topic_made_again_is_another_log(store: Subject) {
+    let t = topic("t");
+    let ids = append(&store, &t, 0..5).await;
+    assert!(store.delete(&t).await.unwrap());
+    let gone = read(&store, &t, Position::After(ids[1])).await;
+    assert_eq!(gone.gap.map(|gap| (gap.cause, gap.resumes_at)), Some((GapCause::Ahead, None)));
+    // Made again by a group: it has had no entry.
+    store.create_group(&group("t"), Position::Start).await.unwrap();
+    assert_eq!(store.info(&t).await.unwrap().last, EntryId::MIN);
+    let anew = store.append(&t, Append::one(entry(7)).expect_last(EntryId::MIN)).await.unwrap()[0].id;
+    for all in [Position::Start, Position::After(EntryId::MIN)] {
+        let batch = read(&store, &t, all).await;
+        assert_eq!((numbers(&batch), batch.gap), (vec![7], None), "{all:?}");
+    }
+    assert_eq!(fetched_numbers(&fetch(&store, &group("t"), "c", Fetch::entries(9).wait(LONG)).await), [7]);
+    assert_eq!(info(&store, &group("t")).await.lag, Some(0));
+    if !store.caps().deletes_known {
+        return;
+    }
+    assert!(anew > ids[4]);
+    for old in [ids[0], ids[1], ids[3]] {
+        let batch = read(&store, &t, Position::After(old)).await;
+        let gap = batch.gap.as_ref().expect("what came after it was deleted");
+        assert_eq!((gap.asked_after, gap.resumes_at, gap.cause), (old, Some(anew), GapCause::Trimmed));
+        assert_eq!(numbers(&batch), [7]);
+    }
+    assert_eq!(read(&store, &t, Position::After(anew)).await.gap, None);
+    let fresh = store.append(&topic("fresh"), Append::one(entry(1)).expect_last(EntryId::MIN)).await;
+    assert!(fresh.is_ok(), "a topic that never was has no last id: {fresh:?}");
+    assert_eq!(store.trim(&t, Trim::Len(0)).await.unwrap(), 1);
+    assert!(read(&store, &t, Position::After(EntryId::MIN)).await.gap.is_some(), "it had an entry that is gone");
+}
+
 // ---- tail ------------------------------------------------------------------------------------------------------------
 
 async fn a_tail_brings_what_is_appended_after_its_position(store: Subject) {
@@ -600,6 +655,150 @@ async fn a_tail_reports_what_was_trimmed_under_it(store: Subject) {
     assert_eq!(numbers(batch), [6, 7, 8, 9]);
 }
 
+async fn a_tail_whose_position_is_ahead_says_so_and_goes_on(store: Subject) {
+    let t = topic("t");
+    let ids = append(&store, &t, 0..3).await;
+    let mut tail = store.tail();
+    for ahead in [ids[2].next().unwrap(), EntryId::MAX] {
+        tail.watch(&t, ahead);
+        let batches = tail.next(Limit::default()).await.unwrap();
+        let gap = batches[0].1.gap.as_ref().expect("it is another log");
+        assert_eq!((gap.asked_after, gap.cause, gap.resumes_at), (ahead, GapCause::Ahead, Some(ids[0])));
+        assert_eq!(numbers(&batches[0].1), [0, 1, 2]);
+    }
+    append(&store, &t, 3..4).await;
+    let on = tail.next(Limit::default()).await.unwrap();
+    assert_eq!((numbers(&on[0].1), &on[0].1.gap), (vec![3], &None), "a gap is told once");
+}
+
+async fn watching_a_watched_topic_sets_its_position(store: Subject) {
+    let t = topic("t");
+    let ids = append(&store, &t, 0..5).await;
+    let mut tail = store.tail();
+    for (after, expected) in [(ids[3], vec![4]), (ids[0], vec![1, 2, 3, 4]), (ids[2], vec![3, 4])] {
+        tail.watch(&t, after);
+        let mut seen = Vec::new();
+        while seen.len() < expected.len() {
+            let batches = timeout(PROMPT, tail.next(Limit::default())).await.expect("there is something after it").unwrap();
+            seen.extend(batches.iter().flat_map(|(_, batch)| numbers(batch)));
+        }
+        assert_eq!(seen, expected);
+    }
+    // Ahead, over what it has not brought yet.
+    append(&store, &t, 5..8).await;
+    tail.watch(&t, store.info(&t).await.unwrap().last);
+    append(&store, &t, 8..9).await;
+    let on = tail.next(Limit::default()).await.unwrap();
+    assert_eq!(numbers(&on[0].1), [8]);
+}
+
+async fn two_tails_do_not_disturb_each_other(store: Subject) {
+    let t = topic("t");
+    let (mut one, mut other) = (store.tail(), store.tail());
+    one.watch(&t, EntryId::MIN);
+    other.watch(&t, EntryId::MIN);
+    append(&store, &t, 0..20).await;
+    for tail in [&mut one, &mut other] {
+        let mut seen = Vec::new();
+        while seen.len() < 20 {
+            let batches = timeout(PROMPT, tail.next(Limit::entries(7))).await.expect("each has them all").unwrap();
+            seen.extend(batches.iter().flat_map(|(_, batch)| numbers(batch)));
+        }
+        assert_eq!(seen, (0..20).collect::<Vec<_>>());
+    }
+    drop(one);
+    append(&store, &t, 20..21).await;
+    assert_eq!(numbers(&timeout(PROMPT, other.next(Limit::default())).await.expect("it goes on").unwrap()[0].1), [20]);
+}
+
+async fn a_tail_serves_busy_topics_in_turn(store: Subject) {
+    let topics: Vec<_> = (0..300).map(|n| topic(&format!("busy:{n:03}"))).collect();
+    let mut tail = store.tail();
+    for topic in &topics {
+        store.append(topic, Append::many((0..40).map(entry).collect())).await.unwrap();
+        tail.watch(topic, EntryId::MIN);
+    }
+    let mut served: BTreeMap<Topic, u64> = BTreeMap::new();
+    while served.len() < topics.len() {
+        for (topic, batch) in tail.next(Limit::entries(1)).await.unwrap() {
+            let turns = served.entry(topic).or_default();
+            assert_eq!(numbers(&batch), [*turns]);
+            *turns += 1;
+            assert!(*turns < 20, "one has its twentieth turn, and {} have had none", topics.len() - served.len());
+        }
+    }
+}
+
+async fn whoever_reads_beside_appenders_sees_every_entry_once_and_in_order(store: Subject) {
+    let g = group("t");
+    let t = g.topic.clone();
+    store.create_group(&g, Position::Start).await.unwrap();
+    let mut tail = store.tail();
+    tail.watch(&t, EntryId::MIN);
+    let writers: Vec<_> = (0..8_u64)
+        .map(|writer| {
+            let (store, t) = (Arc::clone(&store), t.clone());
+            tokio::spawn(async move {
+                for n in 0..40 {
+                    store.append(&t, Append::one(entry(writer * 40 + n))).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    let pager = {
+        let (store, t) = (Arc::clone(&store), t.clone());
+        tokio::spawn(async move {
+            let (mut seen, mut at, mut idle) = (Vec::new(), EntryId::MIN, 0);
+            while seen.len() < 320 && idle < 200 {
+                let batch = store.read(&t, Position::After(at), Limit::entries(16)).await.unwrap();
+                assert_eq!(batch.gap, None);
+                idle = if batch.entries.is_empty() { idle + 1 } else { 0 };
+                at = batch.next;
+                seen.extend(batch.entries.iter().map(|entry| entry.id));
+                if idle > 0 {
+                    sleep(Duration::from_millis(1 + idle / 4)).await;
+                }
+                tokio::task::yield_now().await;
+            }
+            seen
+        })
+    };
+    let tailer = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while seen.len() < 320 {
+            let Ok(batches) = timeout(PROMPT / 2, tail.next(Limit::entries(16))).await else { break };
+            seen.extend(batches.unwrap().iter().flat_map(|(_, batch)| batch.entries.iter().map(|entry| entry.id)));
+        }
+        seen
+    });
+    let consumer = {
+        let (store, g) = (Arc::clone(&store), g.clone());
+        tokio::spawn(async move {
+            let mut seen = Vec::new();
+            while seen.len() < 320 {
+                let fetched = fetch(&store, &g, "c", Fetch::entries(16).visibility(LONG).wait(PROMPT / 2)).await;
+                if fetched.is_empty() {
+                    break;
+                }
+                assert_eq!(store.ack(&g, tokens(&fetched)).await.unwrap(), fetched.len() as u64);
+                seen.extend(fetched.iter().map(|fetched| fetched.id));
+            }
+            seen
+        })
+    };
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let all: Vec<_> = read(&store, &t, Position::Start).await.entries.iter().map(|entry| entry.id).collect();
+    assert_eq!(all.len(), 320);
+    for (who, seen) in [("a reader", pager), ("a tail", tailer), ("a group", consumer)] {
+        let seen = seen.await.unwrap();
+        assert_eq!(seen.len(), all.len(), "{who} saw so many of all; an id that is visible after a later one is lost");
+        assert!(seen == all, "{who} saw them in another order, or one twice");
+    }
+}
+
 async fn concurrent_appends_lose_and_repeat_nothing(store: Subject) {
     let writers = (0..8).map(|writer| {
         let store = Arc::clone(&store);
@@ -665,6 +864,68 @@ async fn a_group_begins_where_it_was_told(store: Subject) {
     store.create_group(&early, Position::End).await.unwrap();
     append(&store, &early.topic, 0..1).await;
     assert_eq!(fetched_numbers(&fetch(&store, &early, "c", Fetch::entries(1).wait(LONG)).await), [0]);
+}
+
+async fn a_group_begins_at_a_time(store: Subject) {
+    let t = topic("t");
+    let ids = append(&store, &t, 0..3).await;
+    // A millisecond of its own.
+    sleep(Duration::from_millis(5)).await;
+    let later = append(&store, &t, 3..6).await;
+    let all = Group::new(t.clone(), name("all"));
+    store.create_group(&all, Position::Since(0)).await.unwrap();
+    assert_eq!(fetched_numbers(&fetch(&store, &all, "c", Fetch::entries(1).wait(LONG)).await), [0]);
+    if !store.caps().times_in_ids {
+        return;
+    }
+    assert!(later[0].ms() > ids[2].ms());
+    let some = Group::new(t.clone(), name("some"));
+    store.create_group(&some, Position::Since(later[0].ms())).await.unwrap();
+    assert_eq!(fetched_numbers(&fetch(&store, &some, "c", Fetch::entries(9).wait(LONG)).await), [3, 4, 5]);
+    // A time to come: the group begins at the end, and has what comes, whatever its time is.
+    let none = Group::new(t.clone(), name("none"));
+    store.create_group(&none, Position::Since(later[2].ms() + 3_600_000)).await.unwrap();
+    assert_eq!(fetch(&store, &none, "c", Fetch::entries(9)).await, []);
+    append(&store, &t, 6..7).await;
+    assert_eq!(fetched_numbers(&fetch(&store, &none, "c", Fetch::entries(9).wait(LONG)).await), [6]);
+}
+
+async fn what_is_due_comes_before_what_is_new_and_the_limit_holds_over_both(store: Subject) {
+    let g = group("t");
+    append(&store, &g.topic, 0..6).await;
+    store.create_group(&g, Position::Start).await.unwrap();
+    let brief = Duration::from_secs(1);
+    let first = fetch(&store, &g, "one", Fetch::entries(3).visibility(brief).wait(LONG)).await;
+    assert_eq!(fetched_numbers(&first), [0, 1, 2]);
+    sleep(brief + SHORT * 2).await;
+    // An engine may give less than is there at once, and never more than was asked for.
+    let mut again = Vec::new();
+    for upto in [2, 5] {
+        while again.len() < upto {
+            let fetched = fetch(&store, &g, "two", Fetch::entries(upto - again.len()).visibility(LONG).wait(LONG)).await;
+            assert!(!fetched.is_empty() && again.len() + fetched.len() <= upto, "{} more than {upto}", fetched.len());
+            again.extend(fetched);
+        }
+    }
+    assert_eq!(fetched_numbers(&again), [0, 1, 2, 3, 4]);
+    assert_eq!(again.iter().map(|fetched| fetched.attempt).collect::<Vec<_>>(), [2, 2, 2, 1, 1]);
+}
+
+async fn a_token_that_nobody_was_given_counts_nothing(store: Subject) {
+    let g = group("t");
+    let ids = append(&store, &g.topic, 0..3).await;
+    store.create_group(&g, Position::Start).await.unwrap();
+    let first = fetch(&store, &g, "c", Fetch::entries(1).visibility(LONG).wait(LONG)).await;
+    for id in [ids[2], ids[2].next().unwrap(), EntryId::MIN, EntryId::MAX] {
+        let forged = || vec![Token { id, attempt: 1, handle: None }];
+        assert_eq!(store.ack(&g, forged()).await.unwrap(), 0, "{id} is not pending");
+        assert_eq!(store.nack(&g, forged(), Duration::ZERO).await.unwrap(), 0, "{id} is not pending");
+        assert_eq!(store.extend(&g, forged(), LONG).await.unwrap(), 0, "{id} is not pending");
+    }
+    assert_eq!(info(&store, &g).await.pending, 1);
+    let rest = fetch(&store, &g, "c", Fetch::entries(9).visibility(LONG).wait(LONG)).await;
+    assert_eq!(fetched_numbers(&rest), [1, 2], "an entry that was acked before it was delivered is delivered");
+    assert_eq!(store.ack(&g, tokens(&first)).await.unwrap(), 1);
 }
 
 async fn what_is_not_acked_comes_again_after_its_visibility(store: Subject) {
@@ -784,14 +1045,66 @@ async fn two_groups_do_not_disturb_each_other(store: Subject) {
 async fn a_waiting_fetch_wakes_for_an_append(store: Subject) {
     let g = group("t");
     store.create_group(&g, Position::Start).await.unwrap();
-    assert_eq!(fetch(&store, &g, "one", Fetch::entries(1).wait(SHORT)).await, [], "empty after its wait");
+    let began = Instant::now();
+    assert_eq!(fetch(&store, &g, "one", Fetch::entries(1).wait(SHORT * 3)).await, [], "empty after its wait");
+    assert!(began.elapsed() >= SHORT * 2, "it waited for {:?} instead of {:?}", began.elapsed(), SHORT * 3);
     let waiting = {
         let (store, g) = (Arc::clone(&store), g.clone());
         tokio::spawn(async move { fetch(&store, &g, "one", Fetch::entries(5).wait(LONG)).await })
     };
-    tokio::task::yield_now().await;
+    // In its wait by now, most of the time.
+    sleep(SHORT).await;
     append(&store, &g.topic, 0..1).await;
-    assert_eq!(fetched_numbers(&waiting.await.unwrap()), [0]);
+    let woken = timeout(PROMPT, waiting).await.expect("an append wakes a waiting fetch").unwrap();
+    assert_eq!(fetched_numbers(&woken), [0]);
+}
+
+async fn a_waiting_fetch_wakes_for_what_is_given_back(store: Subject) {
+    let caps = store.caps();
+    let ways = [("nack", true), ("remove", caps.pending), ("shorten", caps.visibility_per_fetch)];
+    for (way, _) in ways.into_iter().filter(|(_, can)| *can) {
+        let g = group(way);
+        append(&store, &g.topic, 0..1).await;
+        store.create_group(&g, Position::Start).await.unwrap();
+        let held = fetch(&store, &g, "one", Fetch::entries(1).visibility(LONG).wait(LONG)).await;
+        let waiting = {
+            let (store, g) = (Arc::clone(&store), g.clone());
+            tokio::spawn(async move { fetch(&store, &g, "other", Fetch::entries(1).visibility(LONG).wait(LONG)).await })
+        };
+        sleep(SHORT).await;
+        match way {
+            "nack" => assert_eq!(store.nack(&g, tokens(&held), Duration::ZERO).await.unwrap(), 1),
+            "remove" => assert_eq!(store.remove_consumer(&g, &name("one")).await.unwrap(), 1),
+            _ => assert_eq!(store.extend(&g, tokens(&held), Duration::ZERO).await.unwrap(), 1),
+        }
+        let woken = timeout(PROMPT, waiting).await;
+        let woken = woken.unwrap_or_else(|_| panic!("{way}: a waiting fetch is woken")).unwrap();
+        assert_eq!((fetched_numbers(&woken), woken[0].attempt), (vec![0], 2), "{way}");
+    }
+}
+
+async fn a_dropped_fetch_loses_nothing(store: Subject) {
+    let g = group("t");
+    store.create_group(&g, Position::Start).await.unwrap();
+    let appender = {
+        let (store, g) = (Arc::clone(&store), g.clone());
+        tokio::spawn(async move { append(&store, &g.topic, 0..50).await })
+    };
+    let (mut handled, mut patience) = (BTreeSet::new(), 0);
+    let brief = Fetch::entries(3).visibility(Duration::from_millis(300)).wait(LONG);
+    while handled.len() < 50 {
+        // Sometimes too short, sometimes not. What was delivered to a dropped fetch comes again.
+        patience = (patience + 1) % 6;
+        let max = if patience == 0 { PROMPT } else { Duration::from_micros(100 * patience * patience) };
+        if let Ok(fetched) = timeout(max, fetch(&store, &g, "c", brief)).await {
+            handled.extend(fetched_numbers(&fetched));
+            store.ack(&g, tokens(&fetched)).await.unwrap();
+        }
+    }
+    appender.await.unwrap();
+    assert_eq!(handled, (0..50).collect());
+    let now = info(&store, &g).await;
+    assert_eq!((now.pending, now.lag), (0, Some(0)));
 }
 
 async fn pending_tells_who_has_what(store: Subject) {
@@ -955,8 +1268,8 @@ async fn a_dead_letter_says_where_it_comes_from_and_is_written_once(store: Subje
     store.append(&g.topic, Append::one(entry(7).header("own", "kept"))).await.unwrap();
     store.create_group(&g, Position::Start).await.unwrap();
     let fetched = fetch(&store, &g, "c", Fetch::entries(1).wait(LONG)).await.remove(0);
-    let first = store.dead_letter(&g, fetched.clone(), &dead, "no such user").await.unwrap();
-    let again = store.dead_letter(&g, fetched.clone(), &dead, "no such user").await.unwrap();
+    let first = store.dead_letter(&g, fetched.clone(), &dead, "no such user", None).await.unwrap();
+    let again = store.dead_letter(&g, fetched.clone(), &dead, "no such user", None).await.unwrap();
     assert_eq!(first, again);
     let letters = read(&store, &dead, Position::Start).await;
     assert_eq!(numbers(&letters), [7]);

@@ -14,6 +14,7 @@ mod follow;
 mod input;
 #[cfg(feature = "jetstream")]
 mod jetstream;
+mod log_regressions;
 mod order;
 mod overflow;
 #[cfg(feature = "redis")]

@@ -51,7 +51,8 @@ fn leave(shared: &Shared, topic: &Topic, leaving: bool) {
 pub(super) fn delete(shared: &Shared, topic: &Topic) -> Result<bool, StoreError> {
     let Some(meta) = meta(shared, topic) else { return Ok(false) };
     leave(shared, topic, true);
-    let deleted = shared.commit(shared.level(), None, |rows| {
+    let deleted = shared.commit_numbered(shared.level(), |rows, store| {
+        store.floor = store.floor.max(meta.last);
         for kind in [row::TOPIC, row::GROUP, row::HELD, row::KEYS, row::BLOCK] {
             let mut prefix = row::topic_key(meta.no);
             prefix[0] = kind;
@@ -79,7 +80,7 @@ pub(super) fn create_group(shared: &Shared, group: &Group, from: Position) -> Re
         return Ok(false);
     }
     let (meta, no, state) = shared.commit_numbered(shared.level(), |rows, store| {
-        let meta = known.unwrap_or(Meta { no: store.next_topic, ..Meta::default() });
+        let meta = known.unwrap_or(Meta::new(store.next_topic, store.floor));
         if known.is_none() {
             store.next_topic += 1;
             let (key, value) = meta.encode(&group.topic);

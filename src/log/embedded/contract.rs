@@ -93,9 +93,7 @@ impl Store for EmbeddedStore {
     fn nack<'a>(&'a self, group: &'a Group, tokens: Vec<Token>, delay: Duration) -> StoreFuture<'a, u64> {
         Box::pin(async move {
             let now_ms = self.now_ms();
-            let counted = self.change_each(group, &tokens, |slot, token| slot.state.nack(token, delay, now_ms))?;
-            self.inner.shared.watches.moved(&group.topic);
-            Ok(counted)
+            self.change_each(group, &tokens, |slot, token| slot.state.nack(token, delay, now_ms))
         })
     }
 
@@ -133,12 +131,10 @@ impl Store for EmbeddedStore {
     fn remove_consumer<'a>(&'a self, group: &'a Group, consumer: &'a Name) -> StoreFuture<'a, u64> {
         Box::pin(async move {
             let now_ms = self.now_ms();
-            let released = self.change(group, |_, slot| {
+            self.change_waking(group, |_, slot| {
                 let ids = slot.state.remove_consumer(consumer, now_ms);
                 (ids.len() as u64, ids)
-            })?;
-            self.inner.shared.watches.moved(&group.topic);
-            Ok(released)
+            })
         })
     }
 

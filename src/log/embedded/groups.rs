@@ -20,10 +20,13 @@ use crate::log::entry::Limit;
 use crate::log::entry::Name;
 use crate::log::entry::Token;
 use crate::log::error::StoreError;
+use crate::observe;
 use crate::topic::Topic;
 
 /// Payload of one fetch; what is more comes with the next.
 const FETCH_BYTES_MAX: usize = 8 << 20;
+/// A pending entry that is damaged is tried again after this time: somebody may have put the file right, and nobody waits for it.
+const UNREADABLE_RETRY: Duration = Duration::from_secs(30);
 
 impl EmbeddedStore {
     /// Runs `with` on a group.
@@ -60,6 +63,23 @@ impl EmbeddedStore {
         Ok(answer)
     }
 
+    /// As [`change`](Self::change), for what may make a waiting fetch look again.
+    pub(super) fn change_waking<T>(
+        &self,
+        group: &Group,
+        change: impl FnOnce(&Meta, &mut GroupSlot) -> (T, Vec<EntryId>),
+    ) -> Result<T, StoreError> {
+        let (answer, wakes) = self.change(group, |meta, slot| {
+            let (full, due_ms) = (slot.state.room() == 0, slot.state.next_due_ms());
+            let (answer, ids) = change(meta, slot);
+            ((answer, slot.state.wakes_since(full, due_ms)), ids)
+        })?;
+        if wakes {
+            self.inner.shared.watches.moved(&group.topic);
+        }
+        Ok(answer)
+    }
+
     /// Counts the tokens that `with` says count.
     pub(super) fn change_each(
         &self,
@@ -67,13 +87,14 @@ impl EmbeddedStore {
         tokens: &[Token],
         with: impl Fn(&mut GroupSlot, &Token) -> bool,
     ) -> Result<u64, StoreError> {
-        self.change(group, |_, slot| {
+        self.change_waking(group, |_, slot| {
             let counted: Vec<_> = tokens.iter().filter(|token| with(slot, token)).map(|token| token.id).collect();
             (counted.len() as u64, counted)
         })
     }
 
-    /// The entries of deliveries. If they cannot be read they are given back.
+    /// The entries of deliveries. One that cannot be read is taken back, and is tried again after [`UNREADABLE_RETRY`]: the others are delivered.
+    /// If the store itself cannot be read, all are given back.
     pub(super) fn fetched(&self, group: &Group, known: &Meta, tokens: Vec<Token>) -> Result<Vec<Fetched>, StoreError> {
         if tokens.is_empty() {
             return Ok(Vec::new());
@@ -82,19 +103,44 @@ impl EmbeddedStore {
             let Some(meta) = self.inner.shared.meta(rows, &group.topic, known)? else { return Ok(vec![None; tokens.len()]) };
             tokens.iter().map(|token| read::find(&rows.table, &meta, token.id)).collect::<Tried<Vec<Option<Entry>>>>()
         });
-        match entries {
-            Ok(entries) => Ok(tokens
-                .into_iter()
-                .zip(entries)
-                .map(|(token, entry)| Fetched { id: token.id, entry, attempt: token.attempt, token })
-                .collect()),
-            Err(error) => {
-                let now_ms = self.now_ms();
-                // The error is what the caller has to know.
-                let _ = self.change_each(group, &tokens, |slot, token| slot.state.nack(token, Duration::ZERO, now_ms));
-                Err(error)
+        let entries = match entries {
+            Ok(entries) => entries.into_iter().map(Ok).collect(),
+            // One of them at least: each for itself, then.
+            Err(StoreError::Corrupt { .. }) => tokens.iter().map(|token| self.entry(group, known, token.id)).collect(),
+            Err(error) => vec![Err(error)],
+        };
+        let now_ms = self.now_ms();
+        let of_store =
+            |entry: &Result<_, StoreError>| matches!(entry, Err(error) if !matches!(error, StoreError::Corrupt { .. }));
+        if let Some(Err(error)) = entries.iter().find(|entry| of_store(entry)) {
+            // The error is what the caller has to know.
+            let _ = self.change_each(group, &tokens, |slot, token| slot.state.nack(token, Duration::ZERO, now_ms));
+            return Err(error.clone());
+        }
+        let (mut fetched, mut unreadable, mut first) = (Vec::with_capacity(tokens.len()), Vec::new(), None);
+        for (token, entry) in tokens.into_iter().zip(entries) {
+            match entry {
+                Ok(entry) => fetched.push(Fetched { id: token.id, entry, attempt: token.attempt, token }),
+                Err(error) => {
+                    first.get_or_insert((token.id, error));
+                    unreadable.push(token);
+                }
             }
         }
+        if let Some((id, error)) = first {
+            // A group that is gone by now has nothing to take back to.
+            let _ = self.change_each(group, &unreadable, |slot, token| slot.state.undeliver(token, UNREADABLE_RETRY, now_ms));
+            observe::pending_unreadable(&group.topic, group.name.as_str(), id, unreadable.len(), &error);
+        }
+        Ok(fetched)
+    }
+
+    /// One entry; `None`: it is not kept.
+    fn entry(&self, group: &Group, known: &Meta, id: EntryId) -> Result<Option<Entry>, StoreError> {
+        self.inner.shared.engine.read(|rows| {
+            let Some(meta) = self.inner.shared.meta(rows, &group.topic, known)? else { return Ok(None) };
+            read::find(&rows.table, &meta, id)
+        })
     }
 
     pub(super) fn now_ms(&self) -> u64 {
@@ -178,7 +224,7 @@ impl EmbeddedStore {
         fetch: Fetch,
     ) -> Result<Vec<Fetched>, StoreError> {
         let now_ms = self.now_ms();
-        let (known, tokens) = self.change(group, |meta, slot| {
+        let (known, tokens) = self.change_waking(group, |meta, slot| {
             slot.state.seen(consumer, now_ms);
             let tokens = slot.state.claim(consumer, idle_min, fetch, now_ms);
             let ids = tokens.iter().map(|token| token.id).collect();
@@ -203,5 +249,83 @@ impl EmbeddedStore {
             info
         };
         Ok(state.groups.iter().flat_map(|groups| groups.iter()).map(info).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::log::embedded::crash::Tape;
+    use crate::log::embedded::crash::open;
+    use crate::log::entry::Append;
+    use crate::log::entry::NewEntry;
+    use crate::log::entry::PendingQuery;
+    use crate::log::entry::Position;
+    use crate::log::pending::PENDING_MAX;
+    use crate::log::store::Store;
+
+    fn group() -> Group {
+        Group::new(Topic::parse("t").unwrap(), Name::parse("workers").unwrap())
+    }
+
+    fn name(name: &str) -> Name {
+        Name::parse(name).unwrap()
+    }
+
+    fn payload(n: u64) -> Vec<u8> {
+        format!("payload of entry {n:04}").into_bytes()
+    }
+
+    /// A closed store with five entries, each in a block of its own, pending with a consumer that is gone.
+    async fn image() -> Vec<u8> {
+        let tape = Arc::new(Tape::default());
+        let store = open(Arc::clone(&tape)).unwrap();
+        for n in 0..5 {
+            store.append(&group().topic, Append::one(NewEntry::new("n", payload(n)))).await.unwrap();
+        }
+        store.create_group(&group(), Position::Start).await.unwrap();
+        let held = store.fetch(&group(), &name("gone"), Fetch::entries(5).visibility(Duration::ZERO)).await.unwrap();
+        assert_eq!(held.len(), 5);
+        store.append(&group().topic, Append::one(NewEntry::new("n", payload(5)))).await.unwrap();
+        store.close().await.unwrap();
+        drop(store);
+        Arc::into_inner(tape).unwrap().image.into_inner().unwrap()
+    }
+
+    /// One damaged entry that was pending ended its group: it was the longest due, so each fetch of any consumer took it first, failed to read it,
+    /// gave all back and answered `Corrupt`, for ever, while everything else in the topic was well. It is left aside, and the others are delivered.
+    #[actix::test]
+    async fn embedded_delivers_what_is_pending_beside_a_damaged_entry() {
+        let mut image = image().await;
+        let needle = payload(2);
+        let places: Vec<_> = (0..image.len() - needle.len()).filter(|at| image[*at..].starts_with(&needle)).collect();
+        assert!(!places.is_empty());
+        for at in places {
+            image[at] ^= 1;
+        }
+        let store = open(Tape::of(image)).unwrap();
+        let mut seen = Vec::new();
+        while seen.len() < 5 {
+            let fetched = store.fetch(&group(), &name("heir"), Fetch::entries(3)).await.unwrap();
+            assert!(!fetched.is_empty(), "after {seen:?}");
+            seen.extend(fetched.iter().map(|fetched| fetched.entry.clone().expect("it was not trimmed").payload.to_vec()));
+            store.ack(&group(), fetched.into_iter().map(|fetched| fetched.token).collect()).await.unwrap();
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 1, 3, 4, 5].map(payload), "its neighbours too");
+        assert_eq!(store.fetch(&group(), &name("heir"), Fetch::entries(3)).await.unwrap(), [], "it is no error either");
+        let left = store.pending(&group(), PendingQuery::first(9)).await.unwrap();
+        assert_eq!((left.len(), left[0].attempt), (1, 1), "it is still there, and a delivery that nobody got does not count");
+        assert!(left[0].due_in > Some(Duration::from_secs(1)), "and is not tried at once: {:?}", left[0].due_in);
+    }
+
+    /// A group with as much pending as it may have gives nothing new. A fetch that waited in that state was not woken by the ack that made room,
+    /// and slept on until the next append or its own end: with enough entries behind, a group stood still.
+    #[actix::test]
+    async fn embedded_wakes_a_waiting_fetch_when_an_ack_makes_room() {
+        let store = open(Arc::new(Tape::default())).unwrap();
+        crate::log::pending::tests_of_room(Arc::new(store), PENDING_MAX).await;
     }
 }

@@ -73,7 +73,7 @@ impl Round {
         if !self.topics.contains_key(topic) {
             let (meta, expired) = match known {
                 Some(state) => (state.meta, state.expired_keys(now.steady_ms)),
-                None => (Meta { no: self.next_topic, ..Meta::default() }, Vec::new()),
+                None => (Meta::new(self.next_topic, topics.store.floor), Vec::new()),
             };
             if known.is_none() {
                 self.next_topic += 1;
@@ -140,9 +140,9 @@ impl Staged {
         }
         let meta = &mut self.meta;
         if let Some(expected) = batch.expect_last
-            && expected != meta.last
+            && expected != meta.newest()
         {
-            return Err(StoreError::Conflict { expected, last: Some(meta.last) });
+            return Err(StoreError::Conflict { expected, last: Some(meta.newest()) });
         }
         // Ids first: nothing is done if they run out.
         let mut last = meta.last;

@@ -250,14 +250,17 @@ pub(super) struct StoreRow {
     pub(super) next_group: u64,
     /// The checksums of all rows but this one and blocks, added up: what finds a row that is missing, or an old one.
     pub(super) sum: u64,
+    /// The newest id that any deleted topic had: where topics that are made from now on begin. A store of a version that did not note it has the least.
+    pub(super) floor: EntryId,
 }
 
 impl StoreRow {
     pub(super) fn encode(self) -> Vec<u8> {
-        let mut value = value(32);
+        let mut value = value(48);
         for number in [self.commits, self.next_topic, self.next_group, self.sum] {
             put_number(&mut value, number);
         }
+        put_id(&mut value, self.floor);
         seal(&store_key(), &mut value);
         value
     }
@@ -265,7 +268,10 @@ impl StoreRow {
     pub(super) fn decode(value: &[u8]) -> Result<Self, StoreError> {
         let mut from = Fields::of(open(&store_key(), value)?);
         let mut next = || from.number().ok_or_else(|| corrupt(&store_key(), "it is too short"));
-        Ok(Self { commits: next()?, next_topic: next()?, next_group: next()?, sum: next()? })
+        let (commits, next_topic, next_group, sum) = (next()?, next()?, next()?, next()?);
+        let floor =
+            if from.is_done() { EntryId::MIN } else { from.id().ok_or_else(|| corrupt(&store_key(), "it is too short"))? };
+        Ok(Self { commits, next_topic, next_group, sum, floor })
     }
 }
 
@@ -273,9 +279,9 @@ impl StoreRow {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Meta {
     pub(super) no: TopicNo,
-    /// The newest ever appended.
+    /// The newest ever appended, or where the topic began.
     pub(super) last: EntryId,
-    /// The newest that was trimmed.
+    /// The newest that was trimmed, or where the topic began.
     pub(super) trimmed: EntryId,
     /// Entries ever appended: the ordinal of `last`.
     pub(super) appended: u64,
@@ -286,6 +292,16 @@ pub(super) struct Meta {
 }
 
 impl Meta {
+    /// A topic that is made now.
+    pub(super) fn new(no: TopicNo, floor: EntryId) -> Self {
+        Self { no, last: floor, trimmed: floor, ..Self::default() }
+    }
+
+    /// The newest id ever appended.
+    pub(super) fn newest(&self) -> EntryId {
+        if self.appended == 0 { EntryId::MIN } else { self.last }
+    }
+
     pub(super) fn kept(&self) -> u64 {
         self.appended.saturating_sub(self.gone)
     }

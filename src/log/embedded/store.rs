@@ -226,6 +226,8 @@ impl EmbeddedStore {
             let Some(meta) = self.inner.shared.meta(rows, topic, &known)? else { return Ok(None) };
             let (after, gap) = match from {
                 Position::After(id) if id > meta.last => (meta.trimmed, Some((id, GapCause::Ahead))),
+                // Nothing of this topic was trimmed yet, and the position is not from the one that was deleted under its name.
+                Position::After(EntryId::MIN) if meta.gone == 0 => (meta.trimmed, None),
                 Position::After(id) if id < meta.trimmed => (meta.trimmed, Some((id, GapCause::Trimmed))),
                 from => (admin::start(&meta, from), None),
             };
@@ -265,7 +267,7 @@ impl EmbeddedStore {
             appended: Some(meta.appended),
             bytes: Some(meta.bytes),
             first: first.map(|entry| entry.id),
-            last: meta.last,
+            last: meta.newest(),
             groups: groups as u64,
         })
     }

@@ -89,6 +89,7 @@ use crate::topic::Topic;
 ///   those before it are stored, and of those after it some may be: `Unknown`. Give the entries keys, and repeat the batch. With an expected last id each
 ///   entry expects the one before it, so that what is stored is always the batch's beginning, and nothing stands between.
 /// * [`pending`](Caps::pending): the server keeps no list of what is pending with whom; an entry trimmed while it is pending is forgotten.
+/// * [`deletes_known`](Caps::deletes_known): see above, of ids.
 /// * [`visibility_per_fetch`](Caps::visibility_per_fetch): the group's first fetch decides for all.
 /// * [`counts_of_others`](Caps::counts_of_others): `ack`, `nack` and `extend` count and refuse by what this process knows of its own deliveries. Of another's
 ///   delivery a token that was acked may count once more, and an old token may give back what a newer delivery has.
@@ -157,6 +158,7 @@ impl Store for JetStreamStore {
             atomic_batches: false,
             times_in_ids: false,
             pending: false,
+            deletes_known: false,
             visibility_per_fetch: false,
             counts_of_others: false,
             ..Caps::full(Durability::Server)

@@ -40,6 +40,8 @@ pub(super) struct JetStreamTail {
     generation: u64,
     /// Where the reading in turn stands.
     swept: Option<Topic>,
+    /// The last one that was read: those after it are next.
+    looked: Option<Topic>,
 }
 
 struct Watched {
@@ -58,6 +60,7 @@ impl JetStreamTail {
             told: SelectAll::new(),
             generation: 0,
             swept: None,
+            looked: None,
         }
     }
 
@@ -101,9 +104,11 @@ impl JetStreamTail {
         }
     }
 
-    /// Those to be read, with their positions.
+    /// Those to be read, with their positions: in turn, so that none waits for others that never are done.
     fn to_read(&self) -> Vec<(Topic, EntryId)> {
-        let moved = self.moved.iter().take(TOPICS_MAX);
+        let is_later = |topic: &&Topic| self.looked.as_ref().is_none_or(|looked| *topic > looked);
+        let (later, earlier) = (self.moved.iter().filter(is_later), self.moved.iter().filter(|topic| !is_later(topic)));
+        let moved = later.chain(earlier).take(TOPICS_MAX);
         moved.filter_map(|topic| Some((topic.clone(), self.watched.get(topic)?.after))).collect()
     }
 
@@ -169,6 +174,7 @@ impl Tail for JetStreamTail {
                 }
                 let mut batches = look(Arc::clone(&self.shared), self.to_read(), limit).await?;
                 // No wait from here to the return: a dropped future has moved nothing.
+                self.looked = batches.last().map(|(topic, _)| topic.clone());
                 for (topic, batch) in &batches {
                     if batch.caught_up {
                         self.moved.remove(topic);

@@ -93,6 +93,9 @@ use crate::topic::Topic;
 /// several times as long. Two settings of the server matter: `appendfsync` is what an acked append is worth, and `maxmemory-policy` should be `noeviction`,
 /// since any other lets the server remove whole topics.
 ///
+/// A topic that was [deleted](Store::delete) and made anew does not know of the old one: of a position from before, what was deleted after it is not
+/// reported as a gap ([`Caps::deletes_known`]).
+///
 /// Not for a cluster of several servers yet, though its keys are laid out for one: a topic that another server has is an error.
 ///
 /// ```no_run
@@ -194,7 +197,7 @@ impl RedisStoreBuilder {
 
 impl Store for RedisStore {
     fn caps(&self) -> Caps {
-        Caps { shared: true, certain_gaps: false, ..Caps::full(Durability::Server) }
+        Caps { shared: true, certain_gaps: false, deletes_known: false, ..Caps::full(Durability::Server) }
     }
 
     fn limits(&self) -> Limits {
