@@ -497,7 +497,9 @@ mod tests {
             lock(&store.damaged).insert(bad.clone());
             store.append_one(&bad);
             for round in 0..3 {
-                good.iter().for_each(|topic| store.append_one(topic));
+                for topic in &good {
+                    store.append_one(topic);
+                }
                 let batches = tail.next(Limit::default()).await.unwrap();
                 assert_eq!(topics_of(&batches), good.iter().map(Topic::as_str).collect::<Vec<_>>(), "round {round}");
                 assert!(batches.iter().all(|(_, batch)| batch.entries.len() == 1));
