@@ -323,6 +323,16 @@ impl Generation {
     }
 }
 
+/// However an opening fails, the engine's own closing is guarded.
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let current = self.current.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(generation) = current.database.take() {
+            drop_guarded(generation);
+        }
+    }
+}
+
 /// The last handle of a generation closes it, which on damaged pages may panic.
 fn drop_guarded(generation: Arc<Generation>) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(generation)));
