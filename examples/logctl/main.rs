@@ -71,10 +71,16 @@ fn advice(error: &(dyn Error + 'static)) -> &'static str {
 
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     // To look at a log is not to make one.
-    if let Address::File(path) = &args.store
-        && !path.try_exists()?
-    {
-        return Err(format!("there is no file {}", path.display()).into());
+    if let Address::File(path) = &args.store {
+        let cannot = |error| format!("cannot look at {}: {error}", path.display());
+        if !path.try_exists().map_err(cannot)? {
+            return Err(format!("there is no file {}", path.display()).into());
+        }
+        // An empty file would become a store.
+        let about = path.metadata().map_err(cannot)?;
+        if about.is_file() && about.len() == 0 {
+            return Err(format!("file {} is empty, it is no store", path.display()).into());
+        }
     }
     let store = args.store.open("logctl")?;
     let follows = matches!(args.command, Command::Tail { .. });

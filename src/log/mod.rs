@@ -68,9 +68,9 @@ pub use self::jetstream::JetStreamStorage;
 pub use self::jetstream::JetStreamStore;
 pub use self::memory::MemoryStore;
 #[cfg(feature = "redis")]
-pub use self::redis::RedisStore;
+pub use self::redis::RedisBuilder;
 #[cfg(feature = "redis")]
-pub use self::redis::RedisStoreBuilder;
+pub use self::redis::RedisStore;
 pub use self::store::Caps;
 pub use self::store::DEAD_LETTER_ATTEMPTS;
 pub use self::store::DEAD_LETTER_GROUP;

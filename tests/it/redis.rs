@@ -272,7 +272,7 @@ async fn every_key_of_a_topic_is_in_the_slot_of_its_stream() {
     assert_eq!((slot("foo"), slot("foo{}{bar}"), slot("foo{{bar}}zap")), (12_182, 8_363, 4_015));
     for prefix in ["", "app:", "{app}:"] {
         let server = Server::redis();
-        let store = RedisStore::builder(&server.url()).prefix(prefix).build().unwrap();
+        let store = RedisStore::builder(&server.url()).prefix(prefix).open().unwrap();
         for topic_name in ["a", "{a}b", "x{a}{b}", "a}b", "}{", "{}a", "ä{"] {
             let g = group(topic_name);
             store
@@ -300,7 +300,7 @@ async fn every_key_of_a_topic_is_in_the_slot_of_its_stream() {
 #[actix::test]
 async fn the_strangest_entry_that_is_allowed_comes_back() {
     let server = Server::redis();
-    let store = RedisStore::builder(&server.url()).prefix("[p]?\\^").build().unwrap();
+    let store = RedisStore::builder(&server.url()).prefix("[p]?\\^").open().unwrap();
     let strange = format!("{{}} '\"{}\u{1F980}$(x);\\", "ü".repeat(100));
     let t = topic(&(strange.clone() + &"x".repeat(Topic::BYTES_MAX - strange.len())));
     let mut new = NewEntry::new("payload", (0..=255).collect::<Vec<u8>>());
@@ -435,7 +435,7 @@ async fn who_may_not_be_told_of_changes_looks_for_them() {
 #[test]
 fn a_url_or_prefix_that_is_none_is_refused() {
     is_engine(RedisStore::new("http://127.0.0.1"), "URL");
-    is_engine(RedisStore::builder("redis://127.0.0.1").prefix("a*").build(), "prefix");
+    is_engine(RedisStore::builder("redis://127.0.0.1").prefix("a*").open(), "prefix");
 }
 
 // ---- waiting -------------------------------------------------------------------------------------------------------------
@@ -558,7 +558,7 @@ async fn a_tail_of_ten_thousand_topics_brings_what_a_few_of_them_get() {
 #[actix::test]
 async fn without_a_server_nothing_is_done_and_that_is_said_in_time() {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-    let store = RedisStore::builder(&format!("redis://127.0.0.1:{free}")).timeout(BRIEF).build().unwrap();
+    let store = RedisStore::builder(&format!("redis://127.0.0.1:{free}")).timeout(BRIEF).open().unwrap();
     let (started, g) = (Instant::now(), group("t"));
     assert_eq!(outcome(store.append(&g.topic, Append::one(entry(1))).await), Outcome::NotDone);
     assert_eq!(outcome(store.append(&g.topic, Append::one(entry(1).dedup("k"))).await), Outcome::NotDone);
@@ -573,7 +573,7 @@ async fn without_a_server_nothing_is_done_and_that_is_said_in_time() {
 #[actix::test]
 async fn a_server_that_hangs_costs_its_time_out_and_works_afterwards() {
     let server = Server::redis();
-    let store = RedisStore::builder(&server.url()).timeout(BRIEF).build().unwrap();
+    let store = RedisStore::builder(&server.url()).timeout(BRIEF).open().unwrap();
     let g = group("t");
     append(&store, &g.topic, 0..1).await;
     store.create_group(&g, Position::End).await.unwrap();

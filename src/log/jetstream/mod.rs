@@ -94,6 +94,8 @@ use crate::topic::Topic;
 /// * [`counts_of_others`](Caps::counts_of_others): `ack`, `nack` and `extend` count and refuse by what this process knows of its own deliveries. Of another's
 ///   delivery a token that was acked may count once more, and an old token may give back what a newer delivery has.
 /// * Trimming with an append is a second request: if it fails, the append stands, and the next trims.
+/// * A message that another program published with headers that are none (not UTF-8, without a colon) cannot be read by the client, which loses its
+///   connection over it: reading its topic and its groups stand before it until it is trimmed. Leave the subjects of this store to this crate.
 /// * Two nodes that make one group at the same time may both be told that they made it.
 ///
 /// # Cost

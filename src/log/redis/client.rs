@@ -19,7 +19,7 @@ use crate::log::entry::Group;
 use crate::log::entry::Limits;
 use crate::log::error::Outcome;
 use crate::log::error::StoreError;
-use crate::log::redis::RedisStoreBuilder;
+use crate::log::redis::RedisBuilder;
 use crate::log::redis::error::Fault;
 use crate::log::redis::error::is_busy;
 use crate::log::redis::error::refused;
@@ -105,7 +105,7 @@ fn is_no_script(error: &RedisError) -> bool {
 }
 
 impl Shared {
-    pub(super) fn new(builder: &RedisStoreBuilder) -> Result<Arc<Self>, StoreError> {
+    pub(super) fn new(builder: &RedisBuilder) -> Result<Arc<Self>, StoreError> {
         let keys = Keys::new(&builder.prefix).ok_or_else(|| Fault::Prefix.engine())?;
         let info = redis::IntoConnectionInfo::into_connection_info(builder.url.as_str()).map_err(|error| refused(error, None))?;
         let tcp = info.tcp_settings().clone().set_nodelay(true);

@@ -117,7 +117,7 @@ pub struct RedisStore {
 
 /// Settings of a [`RedisStore`].
 #[derive(Clone)]
-pub struct RedisStoreBuilder {
+pub struct RedisBuilder {
     url: String,
     prefix: String,
     limits: Limits,
@@ -136,7 +136,7 @@ impl RedisStore {
     /// # Errors
     /// [`StoreError::Engine`] if the URL is none.
     pub fn new(url: &str) -> Result<Self, StoreError> {
-        Self::builder(url).build()
+        Self::builder(url).open()
     }
 
     /// A store with the default settings that has reached its server.
@@ -150,8 +150,8 @@ impl RedisStore {
     }
 
     /// Settings to begin with.
-    pub fn builder(url: &str) -> RedisStoreBuilder {
-        RedisStoreBuilder {
+    pub fn builder(url: &str) -> RedisBuilder {
+        RedisBuilder {
             url: url.to_owned(),
             prefix: String::new(),
             limits: Limits::default(),
@@ -161,7 +161,7 @@ impl RedisStore {
     }
 }
 
-impl RedisStoreBuilder {
+impl RedisBuilder {
     /// Put before each topic to make the key of its stream. None by default, so that `orders` is the stream `orders`; without `*` and control characters.
     pub fn prefix(mut self, prefix: &str) -> Self {
         prefix.clone_into(&mut self.prefix);
@@ -190,7 +190,7 @@ impl RedisStoreBuilder {
     ///
     /// # Errors
     /// [`StoreError::Engine`] if the URL is none, or the prefix may not be one.
-    pub fn build(self) -> Result<RedisStore, StoreError> {
+    pub fn open(self) -> Result<RedisStore, StoreError> {
         Ok(RedisStore { shared: Shared::new(&self)? })
     }
 }
@@ -295,9 +295,9 @@ impl fmt::Debug for RedisStore {
 }
 
 /// Without the URL: it may hold a password.
-impl fmt::Debug for RedisStoreBuilder {
+impl fmt::Debug for RedisBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisStoreBuilder")
+        f.debug_struct("RedisBuilder")
             .field("prefix", &self.prefix)
             .field("limits", &self.limits)
             .field("dedup_window", &self.dedup_window)
