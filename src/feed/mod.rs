@@ -74,6 +74,8 @@ pub(crate) struct Feed {
 pub(crate) struct Stand {
     /// Counts up when the topic's log turns out to be another one.
     pub(crate) epoch: u32,
+    /// Where it began: what is after this was published, or will be.
+    pub(crate) base: EntryId,
     /// Everything up to here was published, or was there before.
     pub(crate) at: EntryId,
 }

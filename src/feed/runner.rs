@@ -272,7 +272,7 @@ impl Runner {
         let head = first.and_then(EntryId::prev).map_or(head, |before| before.min(head));
         self.tail.watch(&topic, head);
         let places = Places::new(head);
-        self.feed.stood(&topic, Stand { epoch: places.epoch(), at: head });
+        self.feed.stood(&topic, Stand { epoch: places.epoch(), base: head, at: head });
         self.follows.insert(topic.clone(), places);
         // It may have been left while the head was asked for; then nobody looks again.
         if !self.feed.shared.interest.contains(&topic) {
@@ -343,9 +343,8 @@ impl Runner {
                 }
             }
         }
-        let stand = Stand { epoch: places.epoch(), at: batch.next };
-        if let Some(mut standing) = self.feed.standing.get_mut(topic) {
-            *standing = stand;
+        if let Some(mut stand) = self.feed.standing.get_mut(topic) {
+            (stand.epoch, stand.at) = (places.epoch(), batch.next);
         }
         self.set_reminder();
     }

@@ -208,7 +208,8 @@ impl<M: Payload> Follower<M> {
                 self.standing = None;
                 // `None`: it was closed, or unsubscribed by whoever knows its id.
                 let Some(stand) = stood else { return Poll::Ready(None) };
-                self.replay.stood(stand.epoch, stand.at);
+                // Not where it is by now: what came since it began is what was waited for.
+                self.replay.stood(stand.epoch, stand.base);
             }
             if let Some(pause) = &mut self.pause {
                 if pause.as_mut().poll(cx).is_pending() {

@@ -525,7 +525,7 @@ fn an_actor_that_ends_after_a_shutdown_gives_back_what_it_had() {
     });
 }
 
-/// `End` meant the end when it was first polled: what was appended after the call and before that was left out.
+/// `End` meant the end when it was first polled: what was appended after the call and before that was left out. And then where the feed was by then.
 #[test]
 fn the_end_is_where_the_log_ends_at_the_call() {
     system(async {
