@@ -169,6 +169,7 @@ impl GroupState {
     }
 
     /// Takes a delivery back that nobody got: it does not count, and is tried again after `delay`. `true`: the token is that of the last delivery.
+    #[cfg(any(test, feature = "embedded"))]
     pub(crate) fn undeliver(&mut self, token: &Token, delay: Duration, now_ms: u64) -> bool {
         self.change(token, |held| {
             held.attempt = held.attempt.saturating_sub(1).max(1);
