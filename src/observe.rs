@@ -80,6 +80,7 @@ pub(crate) fn delivery_trimmed(topic: &Topic, group: &str, id: EntryId) {
     warn!(target: TARGET, %topic, group, %id, "entry was trimmed while it was pending");
 }
 
+#[cfg(feature = "embedded")]
 pub(crate) fn pending_unreadable(topic: &Topic, group: &str, id: EntryId, entries: usize, error: &dyn std::error::Error) {
     warn!(target: TARGET, %topic, group, %id, entries, error = %chain(error), "pending entries cannot be read, they are tried again later");
 }
