@@ -11,8 +11,6 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use bytestring::ByteString;
-use tokio::time::Instant;
-use tokio::time::timeout_at;
 
 use crate::ids::EntryId;
 use crate::log::clock::Clock;
@@ -438,24 +436,12 @@ impl Store for MemoryStore {
     }
 
     fn fetch<'a>(&'a self, group: &'a Group, consumer: &'a Name, fetch: Fetch) -> StoreFuture<'a, Vec<Fetched>> {
-        Box::pin(async move {
-            let deadline = Instant::now() + fetch.wait.min(Fetch::WAIT_MAX);
-            let waiting = self.shared.watches.wait(&group.topic);
-            loop {
-                let moved = waiting.notify();
-                let mut moved = std::pin::pin!(moved.notified());
-                // From here on nothing is missed.
-                moved.as_mut().enable();
-                let (fetched, next_due_ms) = self.fetch_now(group, consumer, fetch)?;
-                if !fetched.is_empty() || Instant::now() >= deadline {
-                    return Ok(fetched);
-                }
-                let due = next_due_ms.map(|due_ms| Instant::now() + Duration::from_millis(due_ms.saturating_sub(self.now())));
-                let until = due.map_or(deadline, |due| due.min(deadline));
-                // Either is a reason to look again.
-                let _ = timeout_at(until, moved).await;
-            }
-        })
+        Box::pin(self.shared.watches.fetch_within(
+            &group.topic,
+            fetch.wait,
+            || self.now(),
+            move || self.fetch_now(group, consumer, fetch),
+        ))
     }
 
     fn ack<'a>(&'a self, group: &'a Group, tokens: Vec<Token>) -> StoreFuture<'a, u64> {

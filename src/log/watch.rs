@@ -6,8 +6,6 @@ use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -17,6 +15,8 @@ use tokio::time::timeout_at;
 
 use crate::ids::EntryId;
 use crate::log::entry::Batch;
+use crate::log::entry::Fetch;
+use crate::log::entry::Fetched;
 use crate::log::entry::Limit;
 use crate::log::entry::Position;
 use crate::log::error::StoreError;
@@ -24,6 +24,7 @@ use crate::log::store::Store;
 use crate::log::store::StoreFuture;
 use crate::log::store::Tail;
 use crate::observe;
+use crate::sync::lock;
 use crate::topic::Topic;
 
 /// Who is to be told when a topic moves.
@@ -51,10 +52,6 @@ pub(crate) struct Dirty {
 struct Queue {
     order: VecDeque<Topic>,
     queued: HashSet<Topic>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Dirty {
@@ -108,6 +105,33 @@ impl Watches {
         }
         if let Some(fetches) = watched.fetches.upgrade() {
             fetches.notify_waiters();
+        }
+    }
+
+    /// Calls `fetch` until it brings something or `wait` is over: at once, whenever the topic moves, and when the entry that it says is next is due.
+    /// `now_ms` is the steady clock of those due times.
+    pub(crate) async fn fetch_within(
+        &self,
+        topic: &Topic,
+        wait: Duration,
+        now_ms: impl Fn() -> u64,
+        mut fetch: impl FnMut() -> Result<(Vec<Fetched>, Option<u64>), StoreError>,
+    ) -> Result<Vec<Fetched>, StoreError> {
+        let deadline = Instant::now() + wait.min(Fetch::WAIT_MAX);
+        let waiting = self.wait(topic);
+        loop {
+            let moved = waiting.notify();
+            let mut moved = std::pin::pin!(moved.notified());
+            // From here on nothing is missed.
+            moved.as_mut().enable();
+            let (fetched, next_due_ms) = fetch()?;
+            if !fetched.is_empty() || Instant::now() >= deadline {
+                return Ok(fetched);
+            }
+            let due = next_due_ms.map(|due_ms| Instant::now() + Duration::from_millis(due_ms.saturating_sub(now_ms())));
+            let until = due.map_or(deadline, |due| due.min(deadline));
+            // Either is a reason to look again.
+            let _ = timeout_at(until, moved).await;
         }
     }
 

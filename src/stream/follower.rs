@@ -141,8 +141,6 @@ pub(crate) struct Follower<M> {
     replay: Replay,
     page: std::vec::IntoIter<Entry>,
     gap: Option<Gap>,
-    /// Where the page ends.
-    next: EntryId,
     reading: Option<Reading>,
     /// The page after this one, if it was there at once.
     ahead: Option<Result<Batch, StoreError>>,
@@ -175,7 +173,6 @@ impl<M: Payload> Follower<M> {
             replay,
             page: Vec::new().into_iter(),
             gap: None,
-            next: EntryId::MIN,
             reading: None,
             ahead: None,
             standing: Some(standing),
@@ -268,10 +265,10 @@ impl<M: Payload> Follower<M> {
                 if let Some(gap) = &batch.gap {
                     observe::history_gap(&self.topic, gap.asked_after, &gap.cause);
                 }
-                (self.gap, self.next) = (batch.gap, batch.next);
+                self.gap = batch.gap;
                 self.page = batch.entries.into_iter();
                 if self.page.len() == 0 {
-                    self.progress.reached(self.next, self.replay.is_live());
+                    self.progress.reached(batch.next, self.replay.is_live());
                 }
                 // The next page is on its way while this one is handled.
                 if let Want::Page(from) = self.replay.want()

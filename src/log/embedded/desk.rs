@@ -7,14 +7,13 @@ use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
 use tokio::sync::Notify;
 
 use crate::log::embedded::writer::Reply;
 use crate::log::entry::Appended;
 use crate::log::error::StoreError;
+use crate::sync::lock;
 use crate::sync::thread_key;
 
 type Answer = (Reply<Vec<Appended>>, Result<Vec<Appended>, StoreError>);
@@ -37,10 +36,6 @@ struct Waiting {
     answers: Vec<Answer>,
     /// Nobody hands out answers any more: the runtime has ended, or the store.
     closed: bool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Desks {

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-use tokio::time::timeout_at;
-
 use crate::ids::EntryId;
 use crate::log::embedded::engine::Tried;
 use crate::log::embedded::read;
@@ -198,22 +195,8 @@ impl EmbeddedStore {
     }
 
     pub(super) async fn fetch_wait(&self, group: &Group, consumer: &Name, fetch: Fetch) -> Result<Vec<Fetched>, StoreError> {
-        let deadline = Instant::now() + fetch.wait.min(Fetch::WAIT_MAX);
-        let waiting = self.inner.shared.watches.wait(&group.topic);
-        loop {
-            let moved = waiting.notify();
-            let mut moved = std::pin::pin!(moved.notified());
-            // From here on nothing is missed.
-            moved.as_mut().enable();
-            let (fetched, next_due_ms) = self.fetch_now(group, consumer, fetch)?;
-            if !fetched.is_empty() || Instant::now() >= deadline {
-                return Ok(fetched);
-            }
-            let due = next_due_ms.map(|due_ms| Instant::now() + Duration::from_millis(due_ms.saturating_sub(self.now_ms())));
-            let until = due.map_or(deadline, |due| due.min(deadline));
-            // Either is a reason to look again.
-            let _ = timeout_at(until, moved).await;
-        }
+        let fetch_now = || self.fetch_now(group, consumer, fetch);
+        self.inner.shared.watches.fetch_within(&group.topic, fetch.wait, || self.now_ms(), fetch_now).await
     }
 
     pub(super) fn claim_now(
