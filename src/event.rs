@@ -11,6 +11,7 @@ use bytestring::ByteString;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::encodings::Encodings;
 use crate::ids::EntryId;
 use crate::ids::NodeId;
 use crate::topic::Topic;
@@ -44,6 +45,11 @@ pub struct Event<M> {
 impl<M> Event<M> {
     pub(crate) fn new(head: Arc<Head<M>>, missed: u64) -> Self {
         Self { head, missed }
+    }
+
+    #[cfg(feature = "web")]
+    pub(crate) fn into_head(self) -> Arc<Head<M>> {
+        self.head
     }
 
     /// The topic it was broadcast to.
@@ -144,27 +150,108 @@ pub(crate) struct Head<M> {
     /// Of the log's entry; [`EntryId::MIN`] where there is none.
     id: EntryId,
     body: BodyRef<M>,
+    #[cfg_attr(not(feature = "web"), expect(dead_code, reason = "nothing is kept in it"))]
+    encodings: Encodings,
 }
 
 impl<M: Send + Sync + 'static> Head<M> {
     pub(crate) fn sole(topic: Topic, node: NodeId, payload: M) -> Erased {
-        Arc::new(Self { topic, node, id: EntryId::MIN, body: BodyRef::Own(Body::new(payload)) })
+        let body = BodyRef::Own(Body::new(payload));
+        Arc::new(Self { topic, node, id: EntryId::MIN, body, encodings: Encodings::default() })
     }
 
     pub(crate) fn shared(topic: Topic, node: NodeId, body: &Arc<Body<M>>) -> Erased {
-        Arc::new(Self { topic, node, id: EntryId::MIN, body: BodyRef::Shared(Arc::clone(body)) })
+        let body = BodyRef::Shared(Arc::clone(body));
+        Arc::new(Self { topic, node, id: EntryId::MIN, body, encodings: Encodings::default() })
     }
 }
 
 impl<M> Head<M> {
     /// Of an entry of the durable log.
     pub(crate) fn logged(topic: Topic, node: NodeId, id: EntryId, body: &Arc<Body<M>>) -> Arc<Self> {
-        Arc::new(Self { topic, node, id, body: BodyRef::Shared(Arc::clone(body)) })
+        Arc::new(Self { topic, node, id, body: BodyRef::Shared(Arc::clone(body)), encodings: Encodings::default() })
     }
 
     /// As [`logged`](Self::logged), of a payload that nobody else has.
     pub(crate) fn logged_sole(topic: Topic, node: NodeId, id: EntryId, payload: M) -> Arc<Self> {
-        Arc::new(Self { topic, node, id, body: BodyRef::Own(Body::new(payload)) })
+        Arc::new(Self { topic, node, id, body: BodyRef::Own(Body::new(payload)), encodings: Encodings::default() })
+    }
+}
+
+/// An event for who does not know its type: what goes out on a wire.
+#[cfg(feature = "web")]
+pub(crate) trait Wire: Send + Sync {
+    fn topic(&self) -> &Topic;
+    fn node(&self) -> NodeId;
+    /// Where it stands in the log; `None` for what was broadcast.
+    fn id(&self) -> Option<EntryId>;
+    /// What its message type is called.
+    fn name(&self) -> &str;
+    /// The payload as JSON text. `None`: it has none.
+    fn json(&self) -> Option<ByteString>;
+    fn encodings(&self) -> &Encodings;
+    /// For who knows the type.
+    fn erase(self: Arc<Self>) -> Erased;
+}
+
+/// A payload that goes out on wires.
+#[cfg(feature = "web")]
+pub(crate) trait Sendable: Send + Sync + Sized + 'static {
+    fn name(&self) -> &str;
+    fn json(body: &Body<Self>) -> Option<ByteString>;
+}
+
+#[cfg(feature = "web")]
+impl<M: Payload> Sendable for M {
+    fn name(&self) -> &str {
+        M::NAME
+    }
+
+    fn json(body: &Body<Self>) -> Option<ByteString> {
+        body.json().ok()
+    }
+}
+
+#[cfg(feature = "web")]
+impl<M: Sendable> Wire for Head<M> {
+    fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    fn node(&self) -> NodeId {
+        self.node
+    }
+
+    fn id(&self) -> Option<EntryId> {
+        (self.id != EntryId::MIN).then_some(self.id)
+    }
+
+    fn name(&self) -> &str {
+        self.body().payload.name()
+    }
+
+    fn json(&self) -> Option<ByteString> {
+        M::json(self.body())
+    }
+
+    fn encodings(&self) -> &Encodings {
+        &self.encodings
+    }
+
+    fn erase(self: Arc<Self>) -> Erased {
+        self
+    }
+}
+
+#[cfg(feature = "web")]
+impl<M: 'static> Head<M> {
+    pub(crate) fn payload(&self) -> &M {
+        &self.body().payload
+    }
+
+    pub(crate) fn payload_as<T: 'static>(&self) -> Option<&T> {
+        let payload: &dyn Any = self.payload();
+        payload.downcast_ref()
     }
 }
 
@@ -191,6 +278,11 @@ pub(crate) struct Body<M> {
 impl<M> Body<M> {
     pub(crate) fn new(payload: M) -> Self {
         Self { payload, json: OnceLock::new() }
+    }
+
+    #[cfg(feature = "web")]
+    pub(crate) fn payload(&self) -> &M {
+        &self.payload
     }
 
     fn json(&self) -> Result<ByteString, JsonError>

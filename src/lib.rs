@@ -4,6 +4,7 @@
 mod sync;
 mod topic;
 mod ids;
+mod encodings;
 mod event;
 mod observe;
 mod local;
@@ -12,6 +13,8 @@ mod feed;
 mod pubsub;
 mod supervised;
 mod stream;
+#[cfg(feature = "web")]
+pub mod web;
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -48,6 +48,31 @@ pub(crate) fn log_unavailable(doing: &'static str, topic: &Topic, error: &dyn st
     warn!(target: TARGET, doing, %topic, error = %chain(error), "log is unavailable, it is tried again");
 }
 
+#[cfg(feature = "web")]
+pub(crate) fn request_failed(error: &dyn std::error::Error) {
+    error!(target: TARGET, error = %chain(error), "request failed");
+}
+
+#[cfg(feature = "web")]
+pub(crate) fn request_unavailable(error: &dyn std::error::Error) {
+    warn!(target: TARGET, error = %chain(error), "request failed, the log is unavailable");
+}
+
+#[cfg(feature = "web")]
+pub(crate) fn write_timeout_unset(error: &dyn std::fmt::Display) {
+    warn!(target: TARGET, %error, "a connection has no write time-out");
+}
+
+#[cfg(feature = "web")]
+pub(crate) fn web_closed(session: &str, code: u16, reason: &str) {
+    debug!(target: TARGET, session, code, reason, "web session closed by the server");
+}
+
+#[cfg(feature = "web")]
+pub(crate) fn drain_begun(sessions: usize) {
+    tracing::info!(target: TARGET, sessions, "web sessions are drained");
+}
+
 pub(crate) fn entry_undecodable(topic: &Topic, id: EntryId, name: &str, error: &str) {
     warn!(target: TARGET, %topic, %id, name, error, "entry is no message of its name");
 }

@@ -34,6 +34,8 @@ use crate::local::courier;
 use crate::local::error::BroadcastError;
 use crate::local::error::BuildError;
 use crate::local::error::SubscribeError;
+#[cfg(feature = "web")]
+use crate::local::inbox::Inbox;
 use crate::local::interest::TopicPort;
 use crate::local::options::SubscribeOptions;
 use crate::local::port::Pushed;
@@ -64,6 +66,9 @@ struct Handle {
     shared: Arc<Shared>,
     background: Background,
     feed: Option<Arc<Feed>>,
+    /// What the web side keeps with it.
+    #[cfg(feature = "web")]
+    edge: std::sync::OnceLock<Arc<dyn std::any::Any + Send + Sync>>,
 }
 
 /// What became of one broadcast. It may be ignored: no loss is silent, `Event::missed` tells the subscribers.
@@ -141,7 +146,7 @@ impl Builder {
             },
             None => None,
         };
-        Ok(PubSub { handle: Arc::new(Handle { shared, background: Background::default(), feed }) })
+        Ok(PubSub::of(shared, feed))
     }
 }
 
@@ -160,8 +165,18 @@ impl Default for PubSub {
 impl PubSub {
     /// A pub/sub with the default settings. Starts nothing yet: an arbiter's registry starts at the first subscription there.
     pub fn new() -> Self {
-        let shared = Arc::new(Shared::new(Builder::PORT_CAPACITY_DEFAULT));
-        Self { handle: Arc::new(Handle { shared, background: Background::default(), feed: None }) }
+        Self::of(Arc::new(Shared::new(Builder::PORT_CAPACITY_DEFAULT)), None)
+    }
+
+    fn of(shared: Arc<Shared>, feed: Option<Arc<Feed>>) -> Self {
+        let handle = Handle {
+            shared,
+            background: Background::default(),
+            feed,
+            #[cfg(feature = "web")]
+            edge: std::sync::OnceLock::new(),
+        };
+        Self { handle: Arc::new(handle) }
     }
 
     /// Settings first.
@@ -176,6 +191,11 @@ impl PubSub {
 
     pub(crate) fn feed(&self) -> Option<&Arc<Feed>> {
         self.handle.feed.as_ref()
+    }
+
+    #[cfg(feature = "web")]
+    pub(crate) fn edge(&self) -> &std::sync::OnceLock<Arc<dyn std::any::Any + Send + Sync>> {
+        &self.handle.edge
     }
 
     /// This node: what [`Event::node`] says of the events broadcast here.
@@ -402,6 +422,13 @@ impl PubSub {
     /// Ends all subscriptions of `who`. Returns how many there were.
     pub fn unsubscribe_all(&self, who: impl Into<SubscriberId>) -> usize {
         self.shared().home(who.into()).map_or(0, |(shard, seat)| shard.unsubscribe_all(seat))
+    }
+
+    /// A subscriber that is no actor and has many topics and types.
+    #[cfg(feature = "web")]
+    pub(crate) fn inbox<T: 'static>(&self) -> Result<Inbox<T>, SubscribeError> {
+        let shard = self.ready(&SubscribeOptions::new()).and_then(|()| self.local_shard())?;
+        Inbox::new(shard)
     }
 
     fn ready(&self, options: &SubscribeOptions) -> Result<(), SubscribeError> {

@@ -4,6 +4,8 @@
 //! itself: each of its operations is one step here. `SHUTTLE_ITERATIONS=n` looks longer.
 #![allow(dead_code, unreachable_pub, missing_docs, missing_debug_implementations, clippy::pedantic)]
 
+#[path = "../src/encodings.rs"]
+mod encodings;
 #[path = "../src/event.rs"]
 mod event;
 #[path = "../src/ids.rs"]

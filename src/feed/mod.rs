@@ -15,6 +15,8 @@
 pub(crate) mod backoff;
 pub(crate) mod logged;
 pub(crate) mod place;
+#[cfg(feature = "web")]
+pub(crate) mod raw;
 pub(crate) mod retention;
 pub(crate) mod runner;
 pub(crate) mod types;

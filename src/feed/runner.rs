@@ -25,6 +25,8 @@ use crate::feed::Feed;
 use crate::feed::Stand;
 use crate::feed::backoff::store_backoff;
 use crate::feed::place::Places;
+#[cfg(feature = "web")]
+use crate::feed::raw::RawKind;
 use crate::feed::types::Kind;
 use crate::ids::EntryId;
 use crate::log::Batch;
@@ -65,6 +67,9 @@ struct Runner {
     reminder: Option<Pin<Box<Sleep>>>,
     asks: Arc<Semaphore>,
     jobs: JoinSet<()>,
+    /// Beside the types: who follows a topic whatever its messages are.
+    #[cfg(feature = "web")]
+    raw: Arc<dyn Kind>,
     /// Names that were met and that no type here has.
     unknown: HashSet<String>,
     failures: u32,
@@ -107,6 +112,8 @@ impl Runner {
             reminder: None,
             asks: Arc::new(Semaphore::new(ASKS_MAX)),
             jobs: JoinSet::new(),
+            #[cfg(feature = "web")]
+            raw: Arc::new(RawKind),
             unknown: HashSet::new(),
             failures: 0,
             pause: None,
@@ -315,7 +322,7 @@ impl Runner {
             observe::history_gap(topic, gap.asked_after, &gap.cause);
         }
         for entry in &batch.entries {
-            let kinds: SmallVec<[Arc<dyn Kind>; 1]> = if entry.name.is_empty() {
+            let mut kinds: SmallVec<[Arc<dyn Kind>; 2]> = if entry.name.is_empty() {
                 // Another program's, which gave no name: it is for every type that someone listens for.
                 self.feed.types.all().into()
             } else {
@@ -328,6 +335,8 @@ impl Runner {
                     observe::entry_unknown(topic, entry.id, &entry.name);
                 }
             }
+            #[cfg(feature = "web")]
+            kinds.push(Arc::clone(&self.raw));
             for kind in kinds {
                 let place = places.pass(kind.message(), entry.id);
                 // Decoding is guarded by itself; what is left is the drop of a message that nobody took.

@@ -12,10 +12,10 @@ use std::sync::RwLock;
 use crate::event::Body;
 use crate::event::Head;
 use crate::event::Payload;
+use crate::feed::logged;
 use crate::feed::logged::Logged;
 use crate::feed::place::Place;
 use crate::ids::EntryId;
-use crate::local::port::Pushed;
 use crate::local::shard::Shared;
 use crate::log::Entry;
 use crate::topic::Topic;
@@ -40,6 +40,24 @@ pub(crate) trait Kind: Send + Sync {
     fn publish(&self, shared: &Shared, topic: &Topic, entry: &Entry, place: Place) -> Published;
     /// Tells the followers of a topic that there was an entry of this id, for those who have not got it. `false`: a port is full.
     fn remind(&self, shared: &Shared, topic: &Topic, id: EntryId, epoch: u32) -> bool;
+}
+
+/// What a follower of the log makes of an entry.
+pub(crate) trait FromEntry: Sized + Send + Sync + 'static {
+    /// Whether entries of this name are for it; the name is empty where another program gave none.
+    fn takes(name: &str) -> bool;
+    /// `Err`: the entry is none of it, whatever its name says.
+    fn from_entry(entry: &Entry) -> Result<Self, String>;
+}
+
+impl<M: Payload> FromEntry for M {
+    fn takes(name: &str) -> bool {
+        name.is_empty() || name == M::NAME
+    }
+
+    fn from_entry(entry: &Entry) -> Result<Self, String> {
+        decode(&entry.payload)
+    }
 }
 
 /// What became of an entry.
@@ -96,7 +114,6 @@ impl<M: Payload> Kind for KindOf<M> {
             Ok(message) => (Some(Arc::new(Body::new(message))), None),
             Err(error) => (None, Some(error)),
         };
-        let mut full = false;
         if let Some(body) = &message {
             for port in plain.iter().flat_map(|ports| ports.iter()) {
                 let head = Head::logged(port.topic().clone(), shared.node, entry.id, body);
@@ -104,28 +121,15 @@ impl<M: Payload> Kind for KindOf<M> {
                 let _ = port.shard().publish(port, None, head);
             }
         }
-        if let Some(ports) = logged {
+        let full = logged.is_some_and(|ports| {
             let head = message.map(|body| Head::logged(topic.clone(), shared.node, entry.id, &body));
-            let body = Arc::new(Body::new(Logged { head, id: entry.id, prev: place.prev, epoch: place.epoch }));
-            for port in ports.iter() {
-                // A follower sees by the `prev` of what comes next that it missed one, and reads it from the store. Nothing need come next.
-                let pushed = port.shard().publish(port, None, Head::shared(port.topic().clone(), shared.node, &body));
-                full |= matches!(pushed, Pushed::Full);
-            }
-        }
+            logged::publish(shared, &ports, Logged { head, id: entry.id, prev: place.prev, epoch: place.epoch })
+        });
         Published { undecodable, full }
     }
 
     fn remind(&self, shared: &Shared, topic: &Topic, id: EntryId, epoch: u32) -> bool {
-        let Some(ports) = shared.interest.ports(topic, TypeId::of::<Logged<M>>()) else { return true };
-        // Its own `prev`: who has it skips this, who has not sees that something is missing.
-        let body = Arc::new(Body::new(Logged::<M> { head: None, id, prev: id, epoch }));
-        let mut taken = true;
-        for port in ports.iter() {
-            let pushed = port.shard().publish(port, None, Head::shared(port.topic().clone(), shared.node, &body));
-            taken &= !matches!(pushed, Pushed::Full);
-        }
-        taken
+        logged::remind::<M>(shared, topic, id, epoch)
     }
 }
 

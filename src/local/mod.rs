@@ -22,6 +22,8 @@ pub(crate) mod context;
 pub(crate) mod courier;
 pub(crate) mod error;
 pub(crate) mod hash;
+#[cfg(feature = "web")]
+pub(crate) mod inbox;
 pub(crate) mod interest;
 pub(crate) mod member;
 #[cfg(test)]

@@ -22,6 +22,9 @@ use crate::event::Event;
 use crate::event::Payload;
 use crate::feed::Feed;
 use crate::feed::logged::Logged;
+#[cfg(feature = "web")]
+use crate::feed::raw::Raw;
+use crate::feed::types::FromEntry;
 use crate::feed::types::NameTaken;
 use crate::ids::EntryId;
 use crate::local::context::SubscriberContext;
@@ -151,8 +154,18 @@ impl PubSub {
 
     fn follower<M: Payload>(&self, topic: impl ToTopic, from: Position) -> Result<Follower<M>, FollowError> {
         let feed: &Arc<Feed> = self.feed().ok_or(FollowError::NoLog)?;
-        let topic = topic.to_topic().map_err(SubscribeError::from)?.into_owned();
         feed.types.add::<M>().map_err(|NameTaken { name, by }| FollowError::NameTaken { name, by })?;
+        self.follow(feed, topic, from)
+    }
+
+    /// As [`stream_from`](Self::stream_from), of all messages, in the log's order, as they were written.
+    #[cfg(feature = "web")]
+    pub(crate) fn follow_raw(&self, topic: impl ToTopic, from: Position) -> Result<Follower<Raw>, FollowError> {
+        self.follow(self.feed().ok_or(FollowError::NoLog)?, topic, from)
+    }
+
+    fn follow<M: FromEntry>(&self, feed: &Arc<Feed>, topic: impl ToTopic, from: Position) -> Result<Follower<M>, FollowError> {
+        let topic = topic.to_topic().map_err(SubscribeError::from)?.into_owned();
         let live = self.stream_with::<Logged<M>>(&topic, &SubscribeOptions::new())?;
         Ok(Follower::new(Arc::clone(feed), topic, live, from))
     }

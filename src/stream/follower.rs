@@ -19,7 +19,7 @@ use crate::feed::Feed;
 use crate::feed::Stand;
 use crate::feed::backoff::store_backoff;
 use crate::feed::logged::Logged;
-use crate::feed::types::decode;
+use crate::feed::types::FromEntry;
 use crate::ids::EntryId;
 use crate::local::stream::EventStream;
 use crate::log::Batch;
@@ -153,7 +153,7 @@ pub(crate) struct Follower<M> {
 type Reading = Pin<Box<dyn Future<Output = Result<Batch, StoreError>> + Send>>;
 type Standing = Pin<Box<dyn Future<Output = Option<Stand>> + Send>>;
 
-impl<M: Payload> Follower<M> {
+impl<M: FromEntry> Follower<M> {
     /// `live` is subscribed before anything is read: that is what makes the hand-over whole.
     pub(crate) fn new(feed: Arc<Feed>, topic: Topic, live: EventStream<Logged<M>>, from: Position) -> Self {
         let standing: Standing = {
@@ -300,13 +300,13 @@ impl<M: Payload> Follower<M> {
             return Some(Followed::Gap(gap));
         }
         while let Some(entry) = self.page.next() {
-            if !entry.name.is_empty() && entry.name != M::NAME {
+            if !M::takes(&entry.name) {
                 if self.page.len() == 0 {
                     self.progress.reached(entry.id, self.replay.is_live());
                 }
                 continue;
             }
-            let followed = match decode::<M>(&entry.payload) {
+            let followed = match M::from_entry(&entry) {
                 Ok(message) => {
                     let node = self.feed.shared.node;
                     Followed::Event(Event::new(Head::logged_sole(self.topic.clone(), node, entry.id, message), 0))

@@ -29,3 +29,7 @@ mod stream_regressions;
 mod supervised;
 mod support;
 mod tidy;
+#[cfg(feature = "web")]
+mod web_sse;
+#[cfg(feature = "web")]
+mod web_ws;

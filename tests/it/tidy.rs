@@ -6,8 +6,9 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// Layers from below to above: a module may use those before it, and its own.
-const LAYERS: [&str; 12] =
-    ["sync", "topic", "ids", "event", "observe", "local", "log", "feed", "pubsub", "supervised", "stream", "testing"];
+const LAYERS: [&str; 14] = [
+    "sync", "topic", "ids", "encodings", "event", "observe", "local", "log", "feed", "pubsub", "supervised", "stream", "web", "testing",
+];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

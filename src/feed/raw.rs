@@ -1,0 +1,77 @@
+//! Raw: entries of the log as their writers wrote them, for who sends them on: one order of all message types, and nothing is decoded.
+
+use std::any::TypeId;
+use std::any::type_name;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+use serde::de::IgnoredAny;
+
+use crate::event::Body;
+use crate::event::Head;
+use crate::event::Sendable;
+use crate::feed::logged;
+use crate::feed::logged::Logged;
+use crate::feed::place::Place;
+use crate::feed::types::FromEntry;
+use crate::feed::types::Kind;
+use crate::feed::types::Published;
+use crate::ids::EntryId;
+use crate::local::shard::Shared;
+use crate::log::Entry;
+use crate::topic::Topic;
+
+/// An entry of any name.
+pub(crate) struct Raw {
+    name: ByteString,
+    /// `None`: it is no JSON.
+    json: Option<ByteString>,
+}
+
+impl FromEntry for Raw {
+    fn takes(_: &str) -> bool {
+        true
+    }
+
+    fn from_entry(entry: &Entry) -> Result<Self, String> {
+        let json = ByteString::try_from(entry.payload.clone()).ok().filter(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
+        Ok(Self { name: entry.name.clone(), json })
+    }
+}
+
+impl Sendable for Raw {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn json(body: &Body<Self>) -> Option<ByteString> {
+        body.payload().json.clone()
+    }
+}
+
+/// Publishes to those who follow a topic whatever its messages are.
+pub(crate) struct RawKind;
+
+impl Kind for RawKind {
+    fn message(&self) -> TypeId {
+        TypeId::of::<Raw>()
+    }
+
+    fn type_name(&self) -> &'static str {
+        type_name::<Raw>()
+    }
+
+    fn publish(&self, shared: &Shared, topic: &Topic, entry: &Entry, place: Place) -> Published {
+        let Some(ports) = shared.interest.ports(topic, TypeId::of::<Logged<Raw>>()) else { return Published::default() };
+        let head = Raw::from_entry(entry).ok().map(|raw| {
+            let body = Arc::new(Body::new(raw));
+            Head::logged(topic.clone(), shared.node, entry.id, &body)
+        });
+        let full = logged::publish(shared, &ports, Logged { head, id: entry.id, prev: place.prev, epoch: place.epoch });
+        Published { undecodable: None, full }
+    }
+
+    fn remind(&self, shared: &Shared, topic: &Topic, id: EntryId, epoch: u32) -> bool {
+        logged::remind::<Raw>(shared, topic, id, epoch)
+    }
+}
