@@ -1,5 +1,6 @@
 /**
- * pubsub.js: the browser's end of the WebSocket protocol `actix-pubsub.v1`. An ES module that needs no build and no other file.
+ * pubsub.js: the browser's end of the WebSocket protocol `actix-pubsub.v1`. An ES module that needs no build and no other file;
+ * browsers have what it uses since March 2022.
  *
  * It keeps one connection, comes back when that breaks, and subscribes again where each subscription stood: of a durable topic
  * nothing is missed then and nothing comes twice, or `onGap` says so first. What is only broadcast while it is away is gone.
@@ -46,13 +47,13 @@
  */
 
 const PROTOCOL = "actix-pubsub.v1";
-const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;            // What a subprotocol may hold; RFC 9110, section 5.6.2.
+const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;              // What a subprotocol may hold; RFC 9110, section 5.6.2.
 const ENTRY_ID = /^(0|[1-9]\d*)-(0|[1-9]\d*)$/;
-const TERMINAL = new Set([1002, 1003, 1007, 1008, 1009]); // Close codes below 4500 after which it will not get better by itself.
+const TERMINAL = new Set([1002, 1003, 1007, 1008, 1009]);   // Close codes below 4500 after which it will not get better.
 const PASSING = new Set(["closed", "rate", "unavailable"]); // Errors that end a subscription for a while only.
-const STABLE_MS = 5_000;                                  // A connection that lasted so long starts the back-off anew.
-const PING_MS = 25_000;                                   // If the server says nothing else.
-const WAIT_MAX_MS = 86_400_000;                           // The server can ask for no more; past 2^31 ms a timer fires at once.
+const STABLE_MS = 5_000;                                    // A connection that lasted so long starts the back-off anew.
+const PING_MS = 25_000;                                     // If the server says nothing else.
+const WAIT_MAX_MS = 86_400_000;                             // The server can ask for no more; past 2^31 ms a timer fires at once.
 
 /**
  * What a publish is rejected with, and what `error` listeners and `onState` get. `code` is one of the protocol's, or of the client's own:
@@ -121,7 +122,8 @@ export class PubSubClient {
     const sub = { topic, lastId, sinceMs, handlers, state: "subscribing", link: null, rewound: false, attempts: 0, timer: 0 };
     this.#subs.set(topic, sub);
     this.#ask(sub);
-    return Object.freeze({ topic, unsubscribe: () => this.#unsubscribe(sub), get lastId() { return sub.lastId; }, get state() { return sub.state; } });
+    const unsubscribe = () => this.#unsubscribe(sub);
+    return Object.freeze({ topic, unsubscribe, get lastId() { return sub.lastId; }, get state() { return sub.state; } });
   }
 
   /**
@@ -380,7 +382,7 @@ export class PubSubClient {
   #publish(request, bytes, { key, echo = true, durable = this.#options.durable }) {
     this.#assertNotEnded();
     const [limit, value, ref] = [this.#options.outboxMax, this.#outbox.size + 1, this.#nextRef++];
-    if (value > limit) throw new PubSubError("outbox_full", `${value} publishes wait for an answer, the limit is ${limit}`, { limit, value });
+    if (value > limit) throw new PubSubError("outbox_full", `${value} publishes wait, the limit is ${limit}`, { limit, value });
     const once = key ?? (durable ? randomKey() : undefined);
     const text = JSON.stringify({ type: "publish", ref, ...request, key: once, echo: echo ? undefined : false });
     const frame = bytes ? joinBinary(text, bytes) : text;
