@@ -18,7 +18,7 @@ for component in fmt clippy; do
     }
 done
 missing=""
-for program in chromium chromedriver redis-server nats-server; do
+for program in chromium chromedriver node redis-server nats-server; do
     command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
 done
 command -v cc >/dev/null 2>&1 || missing="$missing cc"
@@ -28,9 +28,9 @@ if [ -n "$missing" ]; then
     [ "$(id -u)" = 0 ] || as_root="sudo"
     if command -v apt-get >/dev/null 2>&1 && { [ -z "$as_root" ] || command -v sudo >/dev/null 2>&1; }; then
         $as_root apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq chromium chromium-driver gcc libc6-dev redis-server nats-server >/dev/null
+        DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq chromium chromium-driver gcc libc6-dev nodejs redis-server nats-server >/dev/null
     else
-        echo "Missing:$missing. Install them: a C compiler for the build, Chromium and its chromedriver for the browser test, redis-server and nats-server for the stores." >&2
+        echo "Missing:$missing. Install them: a C compiler for the build, Chromium and its chromedriver for the browser test, Node.js for the browser client, redis-server and nats-server for the stores." >&2
         exit 1
     fi
 fi
@@ -53,6 +53,9 @@ cargo hack --quiet check --each-feature --no-dev-deps
 
 step "tests, the examples and the browser among them"
 cargo nextest run --all-features --no-fail-fast
+
+step "the browser client"
+node --test tests/js/client.test.mjs
 
 step "documentation tests"
 cargo test --quiet --doc --all-features
