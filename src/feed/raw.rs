@@ -34,7 +34,8 @@ impl FromEntry for Raw {
     }
 
     fn from_entry(entry: &Entry) -> Result<Self, String> {
-        let json = ByteString::try_from(entry.payload.clone()).ok().filter(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
+        let json =
+            ByteString::try_from(entry.payload.clone()).ok().filter(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
         Ok(Self { name: entry.name.clone(), json })
     }
 }

@@ -322,7 +322,7 @@ impl Runner {
             observe::history_gap(topic, gap.asked_after, &gap.cause);
         }
         for entry in &batch.entries {
-            let mut kinds: SmallVec<[Arc<dyn Kind>; 2]> = if entry.name.is_empty() {
+            let kinds: SmallVec<[Arc<dyn Kind>; 2]> = if entry.name.is_empty() {
                 // Another program's, which gave no name: it is for every type that someone listens for.
                 self.feed.types.all().into()
             } else {
@@ -336,7 +336,7 @@ impl Runner {
                 }
             }
             #[cfg(feature = "web")]
-            kinds.push(Arc::clone(&self.raw));
+            let kinds = kinds.into_iter().chain([Arc::clone(&self.raw)]);
             for kind in kinds {
                 let place = places.pass(kind.message(), entry.id);
                 // Decoding is guarded by itself; what is left is the drop of a message that nobody took.

@@ -23,7 +23,10 @@ pub async fn client(request: HttpRequest) -> HttpResponse {
     if known {
         return response.finish();
     }
-    response.content_type("text/javascript; charset=utf-8").insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff")).body(SOURCE)
+    response
+        .content_type("text/javascript; charset=utf-8")
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .body(SOURCE)
 }
 
 const SOURCE: &str = include_str!("pubsub.js");
@@ -39,8 +42,11 @@ mod tests {
     fn the_client_is_served_once_per_release() {
         actix_web::rt::System::new().block_on(async {
             let first = client(TestRequest::default().to_http_request()).await;
-            assert_eq!((first.status().as_u16(), first.headers()[header::CONTENT_TYPE].to_str().unwrap()), (200, "text/javascript; charset=utf-8"));
-            let tag = first.headers()[header::ETAG].clone();
+            assert_eq!(
+                (first.status().as_u16(), first.headers().get(header::CONTENT_TYPE).unwrap().to_str().unwrap()),
+                (200, "text/javascript; charset=utf-8")
+            );
+            let tag = first.headers().get(header::ETAG).unwrap().clone();
             let again = client(TestRequest::default().insert_header((header::IF_NONE_MATCH, tag)).to_http_request()).await;
             assert_eq!(again.status().as_u16(), 304);
         });

@@ -50,7 +50,8 @@ impl Cursor {
             return Ok(());
         };
         let malformed = |part: &str| CursorError::Malformed { part: part.chars().take(60).collect() };
-        let read: Vec<_> = parts.split('.').map(|part| position(part).ok_or_else(|| malformed(part))).collect::<Result<_, _>>()?;
+        let read: Vec<_> =
+            parts.split('.').map(|part| position(part).ok_or_else(|| malformed(part))).collect::<Result<_, _>>()?;
         for (of, id) in read {
             for (_, known) in self.topics.iter_mut().filter(|(tag, _)| *tag == of) {
                 *known = Some(id);
@@ -172,7 +173,22 @@ mod tests {
 
     #[test]
     fn garbage_is_refused_and_says_what_it_is() {
-        for text in ["", "x", "1-", "-", ".", "m.", "m.1-2", "1-2.", "m.7e8ulxv8", "m.7E8ULXV8loyw3v28-3", "m.ä234567ä1-2", "\0", "m.7e8ulxv8+1-2", "m.7e8ulxv81-2."] {
+        for text in [
+            "",
+            "x",
+            "1-",
+            "-",
+            ".",
+            "m.",
+            "m.1-2",
+            "1-2.",
+            "m.7e8ulxv8",
+            "m.7E8ULXV8loyw3v28-3",
+            "m.ä234567ä1-2",
+            "\0",
+            "m.7e8ulxv8+1-2",
+            "m.7e8ulxv81-2.",
+        ] {
             assert!(check(&["a"], text).is_err(), "{text:?}");
         }
         let long = "x".repeat(TEXT_BYTES_MAX + 1);

@@ -85,7 +85,7 @@ impl Drop for Present {
 pub(crate) fn some_of(max: Duration) -> Duration {
     // `RandomState` draws its keys from the system once per thread and counts up from there; SipHash mixes.
     let random = RandomState::new().hash_one(0_u8);
-    max.mul_f64(random as f64 / u64::MAX as f64)
+    max.mul_f64(f64::from((random >> 32) as u32) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]

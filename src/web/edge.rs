@@ -284,7 +284,11 @@ impl fmt::Debug for Edge {
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let authorized = self.authorize.is_some();
-        f.debug_struct("Policy").field("limits", &self.limits).field("authorize", &authorized).field("origins", &self.origins).finish_non_exhaustive()
+        f.debug_struct("Policy")
+            .field("limits", &self.limits)
+            .field("authorize", &authorized)
+            .field("origins", &self.origins)
+            .finish_non_exhaustive()
     }
 }
 

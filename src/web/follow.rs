@@ -38,7 +38,13 @@ pub(crate) struct Follows {
 
 impl Follows {
     /// Begins to follow. The handle ends it.
-    pub(crate) fn add(&mut self, pubsub: &PubSub, number: usize, topic: &Topic, from: Position) -> Result<AbortHandle, FollowError> {
+    pub(crate) fn add(
+        &mut self,
+        pubsub: &PubSub,
+        number: usize,
+        topic: &Topic,
+        from: Position,
+    ) -> Result<AbortHandle, FollowError> {
         let follower = pubsub.follow_raw(topic, from)?;
         let (handle, registration) = AbortHandle::new_pair();
         self.topics.push(Abortable::new(One { number, follower, told: false }, registration));

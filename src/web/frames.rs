@@ -107,11 +107,11 @@ mod tests {
         match length {
             0..=125 => bytes.push(0x80 | length as u8),
             126..=65_535 => {
-                bytes.push(0x80 | 126);
+                bytes.push(0xfe);
                 bytes.extend((length as u16).to_be_bytes());
             }
             _ => {
-                bytes.push(0x80 | 127);
+                bytes.push(0xff);
                 bytes.extend((length as u64).to_be_bytes());
             }
         }

@@ -151,7 +151,10 @@ mod tests {
         };
         assert_eq!(check(|limits| limits.topics = 1), Ok(()));
         assert_eq!(check(|limits| limits.topics = 0).unwrap_err(), "limit topics is 0, it must be 1 to 100000");
-        assert_eq!(check(|limits| limits.frame_bytes = 124).unwrap_err(), "limit frame_bytes is 124, it must be 125 to 1073741824");
+        assert_eq!(
+            check(|limits| limits.frame_bytes = 124).unwrap_err(),
+            "limit frame_bytes is 124, it must be 125 to 1073741824"
+        );
         assert!(check(|limits| limits.waiting_events = 2_000_000).is_err());
         assert!(check(|limits| limits.pong_timeout = Duration::ZERO).is_err());
     }

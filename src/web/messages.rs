@@ -150,9 +150,7 @@ fn parse<M: Payload>(content: Content<'_>) -> Result<M, Refusal> {
             let text = shorten(&error.to_string());
             Refusal::bad("data", format!("data is no {}: {text}", M::NAME))
         }),
-        Content::Bytes(bytes) => {
-            Err(Refusal::bad("data", format!("{} bytes are no {}, which is JSON", bytes.len(), M::NAME)))
-        }
+        Content::Bytes(bytes) => Err(Refusal::bad("data", format!("{} bytes are no {}, which is JSON", bytes.len(), M::NAME))),
     }
 }
 

@@ -62,36 +62,39 @@ struct Referred {
 
 /// A request out of a text message, with its `ref` wherever there is one.
 pub(crate) fn parse(text: &str) -> (Ref, Result<Request, Refusal>) {
-    match said(text) {
-        Ok(said) => (said.r#ref.filter(|of| *of <= REF_MAX), request(said, None)),
-        Err((of, refusal)) => (of, Err(refusal)),
-    }
+    let (of, said) = said(text);
+    (of, said.and_then(|said| request(&said, None)))
 }
 
 /// A request out of a binary message: an object, a line feed, and the bytes.
 pub(crate) fn parse_binary(message: &Bytes) -> (Ref, Result<Request, Refusal>) {
     let Some(end) = message.iter().position(|byte| *byte == b'\n') else {
-        return (None, Err(Refusal::bad("bad_request", "a binary message is an object, a line feed and bytes; it has no line feed")));
+        return (
+            None,
+            Err(Refusal::bad("bad_request", "a binary message is an object, a line feed and bytes; it has no line feed")),
+        );
     };
     let Ok(text) = std::str::from_utf8(&message[..end]) else {
         return (None, Err(Refusal::bad("bad_json", "the object of a binary message is no text")));
     };
-    match said(text) {
-        Ok(said) => (said.r#ref.filter(|of| *of <= REF_MAX), request(said, Some(message.slice(end + 1..)))),
-        Err((of, refusal)) => (of, Err(refusal)),
+    let (of, said) = said(text);
+    (of, said.and_then(|said| request(&said, Some(message.slice(end + 1..)))))
+}
+
+fn said(text: &str) -> (Ref, Result<Said<'_>, Refusal>) {
+    let proper = |of: &u64| *of <= REF_MAX;
+    match serde_json::from_str::<Said<'_>>(text) {
+        Ok(said) => (said.r#ref.filter(proper), Ok(said)),
+        Err(error) => {
+            let of = serde_json::from_str::<Referred>(text).ok().and_then(|referred| referred.r#ref).filter(proper);
+            // A syntax error is of the text, anything else of what it says.
+            let code = if error.is_data() { "bad_request" } else { "bad_json" };
+            (of, Err(Refusal::bad(code, format!("not a request: {}", shorten(&error.to_string())))))
+        }
     }
 }
 
-fn said(text: &str) -> Result<Said<'_>, (Ref, Refusal)> {
-    serde_json::from_str(text).map_err(|error| {
-        let of = serde_json::from_str::<Referred>(text).ok().and_then(|referred| referred.r#ref).filter(|of| *of <= REF_MAX);
-        // A syntax error is of the text, anything else of what it says.
-        let code = if error.is_data() { "bad_request" } else { "bad_json" };
-        (of, Refusal::bad(code, format!("not a request: {}", shorten(&error.to_string()))))
-    })
-}
-
-fn request(said: Said<'_>, bytes: Option<Bytes>) -> Result<Request, Refusal> {
+fn request(said: &Said<'_>, bytes: Option<Bytes>) -> Result<Request, Refusal> {
     if let Some(of) = said.r#ref.filter(|of| *of > REF_MAX) {
         return Err(Refusal::bad("bad_request", format!("ref is {of}, the limit is {REF_MAX}")).limit(REF_MAX, of));
     }
@@ -266,7 +269,9 @@ mod tests {
         let content = Content::Json(r#"{"a": [1]}"#.into());
         let publish = Request::Publish { topic: topic(), event: "said".into(), content, key: Some("k".into()), echo: true };
         assert_eq!(check(r#"{"type":"publish","topic":"room:lobby","event":"said","data":{"a": [1]},"key":"k"}"#), Ok(publish));
-        let (of, request) = parse_binary(&Bytes::from_static(b"{\"type\":\"publish\",\"ref\":9,\"topic\":\"room:lobby\",\"event\":\"blob\"}\n\0\n\xff"));
+        let (of, request) = parse_binary(&Bytes::from_static(
+            b"{\"type\":\"publish\",\"ref\":9,\"topic\":\"room:lobby\",\"event\":\"blob\"}\n\0\n\xff",
+        ));
         let content = Content::Bytes(Bytes::from_static(b"\0\n\xff"));
         let publish = Request::Publish { topic: topic(), event: "blob".into(), content, key: None, echo: true };
         assert_eq!((of, request), (Some(9), Ok(publish)));
@@ -277,7 +282,10 @@ mod tests {
         let refused = |text: &str| check(text).unwrap_err();
         assert_eq!(refused("{").1, "bad_json");
         assert_eq!(refused("[1]").1, "bad_request");
-        assert_eq!(refused(r#"{"type":"dance","ref":7}"#), (Some(7), "bad_request".into(), r#"there is no request of the type "dance""#.into()));
+        assert_eq!(
+            refused(r#"{"type":"dance","ref":7}"#),
+            (Some(7), "bad_request".into(), r#"there is no request of the type "dance""#.into())
+        );
         assert_eq!(refused(r#"{"type":"subscribe","ref":7}"#), (Some(7), "bad_request".into(), "subscribe needs topic".into()));
         assert_eq!(refused(r#"{"type":"subscribe","ref":7,"topic":7}"#).0, Some(7));
         assert_eq!(refused(r#"{"type":"subscribe","topic":"a*"}"#).1, "topic");
@@ -285,7 +293,8 @@ mod tests {
         assert_eq!(refused(r#"{"type":"subscribe","topic":"a","ids":1}"#).1, "bad_request");
         assert_eq!(refused(r#"{"type":"ping","ref":9007199254740992}"#).1, "bad_request");
         assert_eq!(refused(r#"{"type":"publish","topic":"a","event":"b"}"#).2, "publish needs data");
-        let key = |bytes: usize| format!(r#"{{"type":"publish","topic":"a","event":"b","data":1,"key":"{}"}}"#, "k".repeat(bytes));
+        let key =
+            |bytes: usize| format!(r#"{{"type":"publish","topic":"a","event":"b","data":1,"key":"{}"}}"#, "k".repeat(bytes));
         assert_eq!(refused(&key(129)), (None, "key".into(), "key is 129 bytes, it must be 1 to 128".into()));
         assert_eq!(refused(&key(0)).1, "key");
         assert!(check(&key(128)).is_ok());
@@ -311,8 +320,8 @@ mod tests {
             kind in "subscribe|unsubscribe|publish|ping|\\PC{0,9}",
             fields in proptest::collection::vec(("topic|ref|last_id|since_ms|event|data|key|echo|type|x", "-?[0-9]{1,25}|\"\\PC{0,20}\"|true|null|\\[\\]|\\{\\}"), 0..6),
         ) {
-            let fields: String = fields.iter().map(|(name, value)| format!(",\"{name}\":{value}")).collect();
-            let text = format!("{{\"type\":\"{kind}\"{fields}}}");
+            let fields: Vec<_> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+            let text = format!("{{\"type\":\"{kind}\",{}}}", fields.join(","));
             if let (_, Ok(Request::Publish { content: Content::Json(json), .. })) = parse(&text) {
                 prop_assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
             }

@@ -240,8 +240,8 @@ refuse!(TopicError; EntryIdError; SubscribeError; BroadcastError<M>, of M; Store
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use actix_web::body::to_bytes;
+    use std::sync::Arc;
 
     fn check(error: &dyn ResponseError) -> (u16, serde_json::Value) {
         let response = error.error_response();
@@ -257,7 +257,10 @@ mod tests {
         let message = "topic is 300 bytes, the limit is 255";
         assert_eq!((status, body), (400, serde_json::json!({"code":"topic","message":message,"limit":255,"value":300})));
         let (status, body) = check(&AppendError::Store(StoreError::TooLarge { index: 0, bytes: 2_000, max: 1_000 }));
-        assert_eq!((status, &body["code"], &body["limit"], &body["value"]), (413, &"too_large".into(), &1_000.into(), &2_000.into()));
+        assert_eq!(
+            (status, &body["code"], &body["limit"], &body["value"]),
+            (413, &"too_large".into(), &1_000.into(), &2_000.into())
+        );
         let (status, body) = check(&SubscribeError::Topic(TopicError::Empty));
         assert_eq!((status, &body["code"]), (400, &"topic".into()));
         let (status, body) = check(&BroadcastError::Closed { message: () });

@@ -328,7 +328,8 @@ impl Session {
         let (code, reason, reconnect) = (closing.code(), closing.reason(), closing.reconnect());
         observe::web_closed(&self.info.id, code, reason);
         // Those of one server do not all come back at once.
-        let after = (closing == Closing::GoingAway).then(|| u64::try_from(some_of(COME_BACK_AFTER).as_millis()).unwrap_or_default());
+        let after =
+            (closing == Closing::GoingAway).then(|| u64::try_from(some_of(COME_BACK_AFTER).as_millis()).unwrap_or_default());
         self.say(&Reply::Closing { code, reason, reconnect, after_ms: after });
         self.out.push_back(Outgoing::Close(Some(code), reason));
         self.phase = Phase::Closing;
@@ -424,7 +425,8 @@ impl Session {
             Refusal::bad("rate", message).limit(rate.into(), u64::from(rate) + 1).retry_after(wait)
         })?;
         let known = self.endpoint.messages.get(&event);
-        let Some((Publish { broadcast, append }, ephemeral)) = known.and_then(|known| Some((known.publish?, known.ephemeral))) else {
+        let Some((Publish { broadcast, append }, ephemeral)) = known.and_then(|known| Some((known.publish?, known.ephemeral)))
+        else {
             let shown = shorten(&event);
             return Err(Refusal::bad("event", format!("clients publish no {shown:?} here")));
         };
@@ -723,7 +725,8 @@ struct Meter {
 impl Meter {
     fn new(per_second: u32, burst: u32) -> Self {
         // Both were checked to be more than 0 when the edge was attached.
-        let [per_second, burst] = [per_second, burst].map(|of| std::num::NonZeroU32::new(of).unwrap_or(std::num::NonZeroU32::MIN));
+        let [per_second, burst] =
+            [per_second, burst].map(|of| std::num::NonZeroU32::new(of).unwrap_or(std::num::NonZeroU32::MIN));
         Self { limiter: RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst)), clock: DefaultClock::default() }
     }
 

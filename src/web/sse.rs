@@ -125,8 +125,10 @@ impl SseMessage {
 struct Map {
     name: &'static str,
     form: Form,
-    apply: Arc<dyn Fn(&Arc<dyn Wire>) -> Option<SseMessage>>,
+    apply: Arc<Apply>,
 }
+
+type Apply = dyn Fn(&Arc<dyn Wire>) -> Option<SseMessage>;
 
 impl Sse {
     /// Between two comments on an idle stream, unless told otherwise: proxies close what is silent for 30 or 60 s.
@@ -275,10 +277,8 @@ impl Sse {
         }
         let mut cursor = Cursor::new(&self.topics);
         let given = last_event_id(request)?;
-        if let Some(text) = &given {
-            if self.durable {
-                cursor.read(text)?;
-            }
+        if let Some(text) = given.as_ref().filter(|_| self.durable) {
+            cursor.read(text)?;
         }
         let identity = policy.connect(request).await?;
         for topic in &self.topics {
@@ -511,9 +511,8 @@ impl Body {
                     chunk.push(bytes);
                 }
             }
-            Item::Told(Told::Disconnect) => self.ended = true,
-            // It reconnects, and is asked for everything then.
-            Item::Told(Told::Recheck) => self.ended = true,
+            // Where it may be there, it reconnects, and is asked for everything then.
+            Item::Told(Told::Disconnect | Told::Recheck) => self.ended = true,
             Item::Draining(draining) => {
                 let at = Instant::now() + some_of(draining.window);
                 if at < self.ends.deadline() {

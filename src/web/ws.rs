@@ -137,7 +137,8 @@ impl WebSocket {
         let refused = Declared::default();
         let guarded = FrameGuard::new(body, limits.frame_bytes, Rc::clone(&refused));
         let socket = Socket { session, partial: None, message_bytes: limits.message_bytes, refused };
-        let handshake = WsResponseBuilder::new(socket, request, guarded).protocols(&[Self::PROTOCOL]).frame_size(limits.frame_bytes).start();
+        let handshake =
+            WsResponseBuilder::new(socket, request, guarded).protocols(&[Self::PROTOCOL]).frame_size(limits.frame_bytes).start();
         handshake.map_err(|error| {
             let status = error.as_response_error().status_code();
             Refusal::new(status, "handshake", error.to_string())
@@ -241,7 +242,9 @@ impl Socket {
             (Item::FirstBinary(bytes), _) => (Partial { text: false, bytes: Vec::new() }, bytes, false),
             (Item::Continue(bytes), Some(partial)) => (partial, bytes, false),
             (Item::Last(bytes), Some(partial)) => (partial, bytes, true),
-            (Item::Continue(_) | Item::Last(_), None) => return Some(Incoming::Malformed(String::from("a fragment continues nothing"))),
+            (Item::Continue(_) | Item::Last(_), None) => {
+                return Some(Incoming::Malformed(String::from("a fragment continues nothing")));
+            }
         };
         let length = partial.bytes.len() + bytes.len();
         if length > self.message_bytes {

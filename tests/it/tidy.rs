@@ -7,7 +7,20 @@ use std::path::PathBuf;
 
 /// Layers from below to above: a module may use those before it, and its own.
 const LAYERS: [&str; 14] = [
-    "sync", "topic", "ids", "encodings", "event", "observe", "local", "log", "feed", "pubsub", "supervised", "stream", "web", "testing",
+    "sync",
+    "topic",
+    "ids",
+    "encodings",
+    "event",
+    "observe",
+    "local",
+    "log",
+    "feed",
+    "pubsub",
+    "supervised",
+    "stream",
+    "web",
+    "testing",
 ];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {

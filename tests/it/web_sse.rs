@@ -61,7 +61,11 @@ fn serve(pubsub: &PubSub, make: Make) -> SocketAddr {
             };
             let edge = Edge::of(&pubsub);
             let app = move || App::new().app_data(web::Data::new(pubsub.clone())).route("/events", web::get().to(answer));
-            let server = actix_web::HttpServer::new(app).workers(1).on_connect(edge.on_connect()).h1_allow_half_closed(false).disable_signals();
+            let server = actix_web::HttpServer::new(app)
+                .workers(1)
+                .on_connect(edge.on_connect())
+                .h1_allow_half_closed(false)
+                .disable_signals();
             let server = server.bind(("127.0.0.1", 0)).unwrap();
             tell.send(server.addrs()[0]).unwrap();
             server.run().await.unwrap();
@@ -122,7 +126,7 @@ impl Stream {
         self.until(|body, _| body.contains(text)).1
     }
 
-    fn to_end(&mut self) -> (String, String) {
+    fn read_all(&mut self) -> (String, String) {
         self.until(|_, ended| ended)
     }
 }
@@ -162,7 +166,13 @@ fn a_broadcast_is_an_event_with_the_name_of_its_type() {
     let (head, body) = stream.until(|body, _| !body.is_empty());
     assert_eq!(body, "retry: 2000\n\n");
     let head = head.to_lowercase();
-    for line in ["200 ok", "content-type: text/event-stream", "cache-control: no-cache, no-transform", "x-accel-buffering: no", "content-encoding: identity"] {
+    for line in [
+        "200 ok",
+        "content-type: text/event-stream",
+        "cache-control: no-cache, no-transform",
+        "x-accel-buffering: no",
+        "content-encoding: identity",
+    ] {
         assert!(head.contains(line), "{line} in {head}");
     }
     pubsub.broadcast("a", price(1)).unwrap();
@@ -181,7 +191,8 @@ fn an_own_form_stands_for_the_default_and_cannot_break_out_of_its_event() {
         SseMessage::new(note.0.as_str()).event(name)
     }
     let pubsub = PubSub::new();
-    let addr = serve(&pubsub, |pubsub, _| Sse::subscribe(pubsub).topic("a").message_as::<Note>(form).message::<Price>().unnamed());
+    let addr =
+        serve(&pubsub, |pubsub, _| Sse::subscribe(pubsub).topic("a").message_as::<Note>(form).message::<Price>().unnamed());
     let mut stream = Stream::get(addr, "/events", "");
     stream.until_has("retry");
     pubsub.broadcast("a", Note("one\rid: 7\r\ntwo\n\nthree".into())).unwrap();
@@ -261,9 +272,8 @@ fn types_of_one_topic_come_in_the_logs_order_and_others_are_left_out() {
             pubsub.append("a", &Note(cents.to_string())).await.unwrap();
         }
     });
-    let make: Make = |pubsub, _| {
-        Sse::subscribe(pubsub).topic("a").message::<Price>().message::<Note>().durable().from(Position::Start)
-    };
+    let make: Make =
+        |pubsub, _| Sse::subscribe(pubsub).topic("a").message::<Price>().message::<Note>().durable().from(Position::Start);
     let addr = serve(&pubsub, make);
     let body = Stream::get(addr, "/events", "").until_has("\"49\"\n\n");
     let data: Vec<_> = body.lines().filter_map(|line| line.strip_prefix("data: ")).map(str::to_owned).collect();
@@ -330,7 +340,7 @@ fn an_idle_stream_has_comments_and_ends_after_its_lifetime() {
     };
     let pubsub = PubSub::new();
     let addr = serve(&pubsub, make);
-    let (_, body) = Stream::get(addr, "/events", "").to_end();
+    let (_, body) = Stream::get(addr, "/events", "").read_all();
     let comments = body.strip_prefix("retry: 30\n\n").unwrap();
     assert!(comments.matches(": keep-alive\n\n").count() >= 2 && comments.replace(": keep-alive\n\n", "").is_empty(), "{body}");
     wait_for(|| pubsub.subscribers("a") == 0);
@@ -398,10 +408,10 @@ fn a_stream_ends_when_its_identity_is_disconnected_or_its_time_is_over() {
     ben.until_has("retry");
     assert_eq!(pubsub.disconnect("ann").unwrap().ports, 1);
     assert_eq!(pubsub.disconnect("nobody").unwrap().ports, 0);
-    ann.to_end();
+    ann.read_all();
     append(&pubsub, "a", 7);
     ben.until_has("\"cents\":7}");
-    Stream::get(addr, "/events", "Authorization: Bearer late\r\n").to_end();
+    Stream::get(addr, "/events", "Authorization: Bearer late\r\n").read_all();
 }
 
 #[test]
@@ -416,10 +426,10 @@ fn a_drain_ends_streams_cleanly_and_new_ones_at_once() {
     actix_web::rt::System::new().block_on(edge.drain(Duration::from_millis(300)));
     assert_eq!(edge.sessions(), 0);
     for stream in &mut streams {
-        stream.to_end();
+        stream.read_all();
     }
     // Not an error: a browser would not come back from one.
-    let (head, body) = Stream::get(addr, "/events", "").to_end();
+    let (head, body) = Stream::get(addr, "/events", "").read_all();
     assert!(head.contains("200 OK") && body == "retry: 2000\n\n", "{head} {body}");
 }
 
