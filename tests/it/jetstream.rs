@@ -1,6 +1,11 @@
 //! JetStream: what the contract cannot say of the store on a NATS server: kills, pauses, other programs' streams, limits of the server.
 
 use std::collections::BTreeSet;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::net::TcpStream;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -347,6 +352,98 @@ fn jetstream_reads_what_another_program_wrote() {
         // Ours, seen by another program: the payload as it is.
         let seen = ask(&server, "$JS.API.STREAM.MSG.GET.pubsub~t", r#"{"seq":1}"#.to_owned()).await;
         assert!(seen.contains(r#""data":"MQ==""#), "{seen}");
+    });
+}
+
+/// Publishes what no client would: the headers are the caller's bytes.
+fn publish_raw(server: &Server, subject: &str, headers: &[u8], payload: &[u8]) {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port)).unwrap();
+    let (head, all) = (headers.len(), headers.len() + payload.len());
+    stream.write_all(b"CONNECT {\"headers\":true,\"verbose\":false}\r\n").unwrap();
+    stream.write_all(format!("HPUB {subject} {head} {all}\r\n").as_bytes()).unwrap();
+    stream.write_all(&[headers, payload, b"\r\nPING\r\n"].concat()).unwrap();
+    let mut said = String::new();
+    let mut lines = BufReader::new(stream);
+    while !said.ends_with("PONG\r\n") {
+        assert!(!said.contains("-ERR") && lines.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+}
+
+/// The client gives up its connection over a message whose headers it cannot read, and is sent the same again on the next: a reader, a tail and a group
+/// stood before it until it was trimmed. It is an entry as any other, without the headers that are none.
+#[test]
+fn jetstream_gets_past_what_its_client_cannot_read() {
+    system(async {
+        const BAD: [&[u8]; 4] = [
+            b"NATS/1.0\r\nno colon\r\nTrace: a\r\n\r\n",
+            b"NATS/1.0\r\nTrace: a\r\nnot utf-8: \xFF\r\n\r\n",
+            b"NATS/1.0 404 No Messages\r\nTrace: a\r\n\r\n",
+            b"NATS/1.0 not a status\r\nTrace: a\r\n\r\n",
+        ];
+        let server = Server::nats();
+        let store = open(&server);
+        let (t, g) = (topic("t"), group("t"));
+        store.create_group(&g, Position::Start).await.unwrap();
+        let mut tail = store.tail();
+        tail.watch(&t, EntryId::MIN);
+        let (mut n, mut live) = (0, Vec::new());
+        for bad in BAD {
+            for _ in 0..20 {
+                n += 1;
+                append(&store, "t", n).await;
+            }
+            n += 1;
+            publish_raw(&server, "pubsub.log.t", bad, n.to_string().as_bytes());
+            while live.len() < n as usize {
+                let batches = tail.next(Limit::default()).await.unwrap();
+                live.extend(batches.into_iter().flat_map(|(_, batch)| batch.entries));
+            }
+        }
+        append(&store, "t", n + 1).await;
+        let all: Vec<_> = (1..=n + 1).collect();
+        assert_eq!(live.iter().map(|entry| number(&entry.payload)).collect::<Vec<_>>(), all[..n as usize]);
+        for at in (20..live.len()).step_by(21) {
+            assert_eq!((&*live[at].name, live[at].headers.as_slice()), ("", &[("Trace".into(), "a".into())][..]), "entry {at}");
+        }
+
+        // Others that know nothing of it yet, and this one.
+        for pages in [1, 7, 16, 64, 1_000] {
+            for store in [open(&server), store.clone()] {
+                let (mut seen, mut from) = (Vec::new(), Position::Start);
+                while seen.len() < all.len() {
+                    let batch = store.read(&t, from, Limit::entries(pages)).await.unwrap();
+                    assert!(batch.gap.is_none() && batch.entries.len() <= pages);
+                    seen.extend(batch.entries.iter().map(|entry| number(&entry.payload)));
+                    assert_eq!(batch.caught_up, seen.len() == all.len());
+                    from = Position::After(batch.next);
+                }
+                assert_eq!(seen, all, "in pages of {pages}");
+            }
+        }
+        let since = open(&server).read(&t, Position::Since(0), Limit::entries(1)).await.unwrap();
+        assert_eq!(since.entries[0].id, live[0].id);
+
+        // A consumer of them: two refuse the first time.
+        let (mut handled, mut attempts, mut refused) = (BTreeSet::new(), Vec::new(), 0);
+        while handled.len() < all.len() {
+            let fetch = Fetch::entries(10).visibility(Duration::from_millis(300)).wait(LONG);
+            let fetched = store.fetch(&g, &me(), fetch).await.unwrap();
+            assert!(fetched.len() <= 10);
+            for one in fetched {
+                let n = number(&one.entry.unwrap().payload);
+                if n % 21 == 0 && one.attempt == 1 && refused < 2 {
+                    refused += 1;
+                    assert_eq!(store.nack(&g, vec![one.token], Duration::ZERO).await.unwrap(), 1);
+                } else {
+                    attempts.push(one.attempt);
+                    assert_eq!(store.ack(&g, vec![one.token]).await.unwrap(), 1);
+                    assert!(handled.insert(n), "{n} is acked once");
+                }
+            }
+        }
+        assert!(attempts.contains(&2), "what was given back came again: {attempts:?}");
+        let info = &store.groups(&t).await.unwrap()[0];
+        assert_eq!((info.pending, info.lag), (0, Some(0)));
     });
 }
 

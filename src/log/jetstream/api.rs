@@ -31,6 +31,7 @@ impl fmt::Display for Refused {
 impl Error for Refused {}
 
 pub(super) const CONSUMER_NOT_FOUND: u64 = 10_014;
+pub(super) const MESSAGE_NOT_FOUND: u64 = 10_037;
 pub(super) const STREAM_NOT_FOUND: u64 = 10_059;
 pub(super) const STREAM_EXISTS: u64 = 10_058;
 pub(super) const WRONG_LAST: u64 = 10_071;
@@ -161,6 +162,26 @@ pub(super) struct Done {
     pub(super) purged: u64,
 }
 
+/// A message as it is stored, whatever its headers.
+#[derive(Debug, Deserialize)]
+pub(super) struct StoredMessage {
+    pub(super) message: StoredParts,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct StoredParts {
+    pub(super) seq: u64,
+    /// In base64.
+    #[serde(default)]
+    pub(super) hdrs: Option<String>,
+    /// In base64.
+    #[serde(default)]
+    pub(super) data: String,
+    /// RFC 3339, without zeros at its end.
+    #[serde(default)]
+    pub(super) time: String,
+}
+
 /// A page of streams' names.
 #[derive(Debug, Deserialize)]
 pub(super) struct StreamNames {
@@ -224,6 +245,8 @@ pub(super) struct CreateConsumer<'a> {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct Sequences {
+    #[serde(default)]
+    pub(super) consumer_seq: u64,
     pub(super) stream_seq: u64,
 }
 

@@ -1,8 +1,10 @@
 //! Codec: topics and names as parts of subjects, entries as NATS messages, times as the server writes them. Pure; knows no connection.
 
 use std::fmt::Write;
+use std::str::FromStr;
 
 use async_nats::HeaderMap;
+use async_nats::HeaderName;
 use bytes::Bytes;
 use bytestring::ByteString;
 
@@ -150,6 +152,50 @@ pub(super) fn entry(seq: u64, headers: Option<&HeaderMap>, payload: Bytes) -> En
     Entry { id: id(seq), name, payload, headers: ours.unwrap_or_else(|| headers.map(foreign).unwrap_or_default()) }
 }
 
+/// Headers as they are stored, line by line, without what is none; and whether the client reads them as they are. Where it does not, it gives up
+/// its connection, or takes the message for a word of the server's own.
+pub(super) fn stored_headers(stored: &[u8]) -> (HeaderMap, bool) {
+    let mut lines = stored.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)).peekable();
+    let mut readable = lines.next().is_some_and(|version| version == b"NATS/1.0");
+    let mut headers = HeaderMap::new();
+    while let Some(line) = lines.next() {
+        let mut more = Vec::new();
+        while let Some(line) = lines.next_if(|line| matches!(line.first(), Some(b' ' | b'\t'))) {
+            more.extend_from_slice(line);
+        }
+        if line.is_empty() && more.is_empty() {
+            continue;
+        }
+        let whole = String::from_utf8([line, &more].concat()).ok();
+        let pair = whole.as_deref().and_then(|line| line.split_once(':'));
+        match pair.and_then(|(name, value)| Some((HeaderName::from_str(name).ok()?, value.trim()))) {
+            Some((name, value)) => headers.append(name, value),
+            None => readable = false,
+        }
+    }
+    (headers, readable)
+}
+
+/// What is written in base64, with padding, as the server does; `None`: it is none.
+pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
+    let value = |byte| match byte {
+        b'A'..=b'Z' => Some(u32::from(byte - b'A')),
+        b'a'..=b'z' => Some(u32::from(byte - b'a') + 26),
+        b'0'..=b'9' => Some(u32::from(byte - b'0') + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let digits = text.trim_end_matches('=').as_bytes();
+    let mut out = Vec::with_capacity(digits.len() / 4 * 3 + 2);
+    for part in digits.chunks(4) {
+        let bits = part.iter().try_fold(0, |bits, digit| Some(bits << 6 | value(*digit)?))?;
+        let bytes = (bits << (6 * (4 - part.len()))).to_be_bytes();
+        out.extend_from_slice(&bytes[1..part.len()]);
+    }
+    Some(out)
+}
+
 fn foreign(headers: &HeaderMap) -> Headers {
     let mut all: Headers = headers
         .iter()
@@ -200,6 +246,11 @@ pub(super) fn delivered(reply: &str) -> Option<Delivered<'_>> {
     })
 }
 
+/// The reply subject of a delivery that this process has not seen. The server goes by the entry's number, and that the consumer's has been given out.
+pub(super) fn reply(stream: &str, consumer: &str, attempt: u32, seq: u64, consumer_seq: u64) -> String {
+    format!("$JS.ACK.{stream}.{consumer}.{attempt}.{seq}.{consumer_seq}.0.0")
+}
+
 /// Milliseconds since 1970 as RFC 3339; the server counts nanoseconds in an `i64`, which ends in the year 2262.
 pub(super) fn rfc3339(ms: u64) -> String {
     let ms = ms.min(i64::MAX.unsigned_abs() / 1_000_000 - 1);
@@ -248,6 +299,31 @@ mod tests {
             assert_eq!(unquote(&quote(text)), text);
         }
         assert_eq!(unquote("100%"), "100%", "another program's own text");
+    }
+
+    #[test]
+    fn of_headers_that_are_none_the_rest_is_kept() {
+        let pairs = |stored: &[u8]| {
+            let (headers, readable) = stored_headers(stored);
+            let kept = entry(1, Some(&headers), Bytes::new());
+            let pairs: Vec<_> = kept.headers.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            (kept.name.to_string(), pairs.join(","), readable)
+        };
+        let read = |name: &str, all: &str, readable| (name.to_owned(), all.to_owned(), readable);
+        assert_eq!(pairs(b"NATS/1.0\r\na: 1\r\nPubsub-Name: n\r\n\r\n"), read("n", "a=1", true));
+        assert_eq!(pairs(b"NATS/1.0\r\nno colon\r\na: 1\r\n\r\n"), read("", "a=1", false));
+        assert_eq!(pairs(b"NATS/1.0\r\nb: \xFF\r\na: 1\r\n 2\r\n\r\n"), read("", "a=1 2", false));
+        assert_eq!(pairs(b"NATS/1.0 404 None\r\na: 1\r\n\r\n"), read("", "a=1", false), "no word of the server's");
+        assert_eq!(pairs(b"HTTP/1.1\r\na b: 1\r\n\r\n"), read("", "", false));
+        assert_eq!(pairs(b""), read("", "", false));
+    }
+
+    #[test]
+    fn base64_is_read_as_the_server_writes_it() {
+        for (text, bytes) in [("", &b""[..]), ("Zg==", b"f"), ("Zm8=", b"fo"), ("Zm9v", b"foo"), ("/+8A", b"\xFF\xEF\0")] {
+            assert_eq!(base64(text).as_deref(), Some(bytes));
+        }
+        assert_eq!(base64("Zm9v!"), None);
     }
 
     #[test]

@@ -212,8 +212,16 @@ pub(super) fn unknown(source: Cause) -> StoreError {
 }
 
 /// What a message of the server's own says, instead of an entry.
+///
+/// One that has to be acked is an entry, whatever another program wrote before its headers.
 pub(super) fn status(message: &Message) -> Option<u16> {
-    message.status.map(|status| status.as_u16())
+    let is_entry = message.reply.as_ref().is_some_and(|reply| reply.starts_with("$JS.ACK."));
+    message.status.filter(|_| !is_entry).map(|status| status.as_u16())
+}
+
+/// Why a request has failed was a lost connection, as far as one can tell.
+pub(super) fn is_lost(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable { outcome: Outcome::Unknown, .. })
 }
 
 struct Thread {

@@ -26,6 +26,13 @@ impl Shared {
         let batch = fetch.entries.clamp(1, FETCH_MAX);
         self.open_group(group, fetch.visibility, self.deadline()).await?;
         loop {
+            if self.held.is_suspect(group) {
+                let unreadable = self.unreadable(group, batch, self.deadline()).await?;
+                if !unreadable.is_empty() {
+                    return Ok(unreadable);
+                }
+                self.held.suspect(group, false);
+            }
             let at_hand = self.pull(group, batch, None, Vec::new()).await?;
             if !at_hand.is_empty() {
                 return Ok(self.hand_over(group, at_hand));
@@ -75,6 +82,9 @@ impl Shared {
             } else if wait.is_none() {
                 end = pull.collect(batch, deadline).await;
             }
+        }
+        if end == End::Lost {
+            self.held.suspect(group, true);
         }
         let none = pull.len() == 0;
         match end {

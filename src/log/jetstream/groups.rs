@@ -1,8 +1,10 @@
 //! Groups: a durable consumer for each; acks and what becomes of them. Knows no fetching.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 
 use crate::ids::EntryId;
+use crate::log::entry::Fetched;
 use crate::log::entry::Group;
 use crate::log::entry::GroupInfo;
 use crate::log::entry::Name;
@@ -50,6 +53,18 @@ pub(super) struct Held(Mutex<HashMap<Group, HeldGroup>>);
 #[derive(Default)]
 struct HeldGroup {
     entries: BTreeMap<u64, State>,
+    /// A fetch has lost its connection: it may have been over an entry that the client cannot read.
+    suspect: bool,
+    /// Entries that were looked at since, and can be read.
+    looked_at: BTreeSet<u64>,
+    /// Until when this process has those that cannot.
+    taken: BTreeMap<u64, Taken>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    until: Instant,
+    visibility: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +106,63 @@ impl Held {
 
     pub(super) fn delivered(&self, group: &Group, seq: u64, attempt: u32) {
         self.set(group, seq, State::Delivered(attempt));
+    }
+
+    pub(super) fn suspect(&self, group: &Group, suspect: bool) {
+        if let Some(held) = lock(&self.0).get_mut(group) {
+            held.suspect = suspect;
+        }
+    }
+
+    pub(super) fn is_suspect(&self, group: &Group) -> bool {
+        lock(&self.0).get(group).is_some_and(|held| held.suspect)
+    }
+
+    /// Those of `which` that may be unreadable for all that is known, the newest first, at most `max`.
+    fn to_look_at(&self, group: &Group, which: &RangeInclusive<u64>, max: usize) -> Vec<u64> {
+        let mut groups = lock(&self.0);
+        let held = groups.entry(group.clone()).or_default();
+        held.looked_at = held.looked_at.split_off(which.start());
+        held.taken = held.taken.split_off(which.start());
+        let known = |seq: &u64| held.taken.contains_key(seq) || held.looked_at.contains(seq) || held.entries.contains_key(seq);
+        which.clone().rev().filter(|seq| !known(seq)).take(max).collect()
+    }
+
+    fn looked_at(&self, group: &Group, seq: u64) {
+        if let Some(held) = lock(&self.0).get_mut(group)
+            && held.looked_at.len() < HELD_MAX
+        {
+            held.looked_at.insert(seq);
+        }
+    }
+
+    /// Takes what nobody of this process has, for so long; which attempt it is.
+    fn take(&self, group: &Group, seq: u64, visibility: Duration) -> Option<u32> {
+        let mut groups = lock(&self.0);
+        let held = groups.get_mut(group)?;
+        let now = Instant::now();
+        let attempt = match held.entries.get(&seq) {
+            Some(State::Acked) => return None,
+            Some(State::Delivered(attempt)) => attempt.saturating_add(1),
+            None => 1,
+        };
+        if held.taken.get(&seq).is_some_and(|taken| taken.until > now) {
+            return None;
+        }
+        held.taken.insert(seq, Taken { until: now + visibility, visibility });
+        held.entries.insert(seq, State::Delivered(attempt));
+        Some(attempt)
+    }
+
+    /// What was told to the server of an entry counts for one that is taken, too.
+    fn told(&self, group: &Group, seq: u64, act: &Act) {
+        let mut groups = lock(&self.0);
+        let Some(taken) = groups.get_mut(group).and_then(|held| held.taken.get_mut(&seq)) else { return };
+        let kept = match act {
+            Act::Ack | Act::Extend => taken.visibility,
+            Act::Nack(delay) => *delay,
+        };
+        taken.until = Instant::now() + kept;
     }
 }
 
@@ -308,6 +380,7 @@ impl Shared {
             match answer {
                 Ok(()) => {
                     count += 1;
+                    self.held.told(group, seq, act);
                     if matches!(act, Act::Ack) {
                         self.held.set(group, seq, State::Acked);
                     }
@@ -335,6 +408,44 @@ impl Shared {
         }
     }
 
+    /// What the group has pending that the client cannot read, and nobody of this process has: delivered as it is stored.
+    ///
+    /// The server has delivered it to somebody, who has lost the connection over it. That can have been another node: then both have it.
+    pub(super) async fn unreadable(&self, group: &Group, max: usize, deadline: Instant) -> Result<Vec<Fetched>, StoreError> {
+        let Some(info) = self.group_consumer(group, deadline).await? else { return Err(StoreError::NoGroup(group.clone())) };
+        let topic = &group.topic;
+        let began_at = info.config.opt_start_seq.unwrap_or(1);
+        let pending = (info.ack_floor.stream_seq + 1).max(began_at)..=info.delivered.stream_seq;
+        if pending.is_empty() {
+            return Ok(Vec::new());
+        }
+        let looks = self.held.to_look_at(group, &pending, LOOK_MAX).into_iter();
+        let mut looks =
+            stream::iter(looks.map(|seq| async move { (seq, self.stored(topic, seq, deadline).await) })).buffered(LOOKS_AT_ONCE);
+        while let Some((seq, stored)) = looks.next().await {
+            let is_unreadable = stored?.is_some_and(|stored| stored.entry.id == codec::id(seq) && !stored.readable);
+            if !is_unreadable {
+                self.held.looked_at(group, seq);
+            }
+        }
+        drop(looks);
+        let (stream, consumer, visibility) =
+            (self.stream(topic), consumer(&group.name), Duration::from_nanos(info.config.ack_wait));
+        let mut fetched = Vec::new();
+        for seq in self.unreadable.within(topic, *pending.start()..pending.end().saturating_add(1)) {
+            if fetched.len() >= max {
+                break;
+            }
+            let stored = self.stored(topic, seq, deadline).await?.filter(|stored| stored.entry.id == codec::id(seq));
+            let Some(stored) = stored else { continue };
+            let Some(attempt) = self.held.take(group, seq, visibility) else { continue };
+            let reply = codec::reply(&stream, &consumer, attempt, seq, info.delivered.consumer_seq);
+            let token = token(seq, attempt, &reply);
+            fetched.push(Fetched { id: token.id, entry: Some(stored.entry), attempt, token });
+        }
+        Ok(fetched)
+    }
+
     async fn ack_floor(&self, group: &Group, deadline: Instant) -> Result<u64, StoreError> {
         match self.group_consumer(group, deadline).await? {
             Some(info) => Ok(info.ack_floor.stream_seq),
@@ -360,6 +471,9 @@ pub(super) fn token(seq: u64, attempt: u32, reply: &str) -> Token {
 const GROUP_PREFIX: &str = "group~";
 /// Deliveries of one group that this process remembers; a few MB. Of an older one it counts an ack that the server may have had before.
 const HELD_MAX: usize = PENDING_MAX;
+/// Entries that are looked at after one lost connection, and side by side: what is behind it has its turn after the next.
+const LOOK_MAX: usize = 1_024;
+const LOOKS_AT_ONCE: usize = 16;
 /// Until the first fetch says otherwise.
 const ACK_WAIT_UNSETTLED: Duration = Duration::from_secs(30);
 /// Waiting fetches of one group, over all nodes. One more tries again until one is done.

@@ -10,7 +10,7 @@
 //! One stream for all topics would be lighter, but a stream counts, trims and numbers as a whole: with a stream a topic, `last`, gaps, trims,
 //! keys and expected ids are the server's own and exact, and a page costs what is in it. See [`JetStreamStore`] for what that costs.
 //!
-//! `connection` (a thread, one connection at a time) < `api`, `codec` (pure) < `pull` < `topics`, `append`, `read`, `groups`, `fetch` < `tail`.
+//! `connection` (a thread, one connection at a time) < `api`, `codec` (pure) < `pull` < `topics`, `unreadable` < `append`, `read`, `groups`, `fetch` < `tail`.
 
 mod api;
 mod append;
@@ -23,6 +23,7 @@ mod pull;
 mod read;
 mod tail;
 mod topics;
+mod unreadable;
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use self::groups::Held;
 use self::read::Cursors;
 use self::tail::JetStreamTail;
 use self::topics::Known;
+use self::unreadable::Unreadable;
 use crate::log::entry::Append;
 use crate::log::entry::Appended;
 use crate::log::entry::Batch;
@@ -95,7 +97,8 @@ use crate::topic::Topic;
 ///   delivery a token that was acked may count once more, and an old token may give back what a newer delivery has.
 /// * Trimming with an append is a second request: if it fails, the append stands, and the next trims.
 /// * A message that another program published with headers that are none (not UTF-8, without a colon) cannot be read by the client, which loses its
-///   connection over it: reading its topic and its groups stand before it until it is trimmed. Leave the subjects of this store to this crate.
+///   connection over it, once for each page, delivery and tail that meets it for the first time; an append without a key that was under way is `Unknown` then. It is
+///   read by another way, without those headers. A group's [attempts](Fetched::attempt) at it are those of this process, and two nodes may have it at once.
 /// * Two nodes that make one group at the same time may both be told that they made it.
 ///
 /// # Cost
@@ -117,6 +120,7 @@ struct Shared {
     known: Known,
     held: Held,
     cursors: Cursors,
+    unreadable: Unreadable,
 }
 
 impl JetStreamStore {
@@ -144,8 +148,8 @@ impl JetStreamStore {
 
     fn start(settings: JetStreamBuilder) -> Result<Self, StoreError> {
         let link = Link::start(&settings.url.0, settings.timeout)?;
-        let (known, held, cursors) = (Known::default(), Held::default(), Cursors::default());
-        Ok(Self { shared: Arc::new(Shared { settings, link, known, held, cursors }) })
+        let (known, held, cursors, unreadable) = (Known::default(), Held::default(), Cursors::default(), Unreadable::default());
+        Ok(Self { shared: Arc::new(Shared { settings, link, known, held, cursors, unreadable }) })
     }
 }
 

@@ -30,6 +30,7 @@ use crate::log::jetstream::api::StreamState;
 use crate::log::jetstream::codec;
 use crate::log::jetstream::connection::Again;
 use crate::log::jetstream::connection::NoAnswer;
+use crate::log::jetstream::connection::is_lost;
 use crate::log::jetstream::connection::status;
 use crate::log::jetstream::connection::unknown;
 use crate::log::jetstream::pull::End;
@@ -85,8 +86,9 @@ impl Shared {
     pub(super) async fn read(&self, topic: &Topic, from: Position, limit: Limit) -> Result<Batch, StoreError> {
         let deadline = self.deadline();
         if let Position::After(id) = from
+            && self.unreadable.next(topic, codec::seq(id).saturating_add(1)) != codec::seq(id).checked_add(1)
             && let Some(cursor) = self.cursors.take(topic, codec::seq(id).saturating_add(1))
-            && let Ok(page) = self.page_of(cursor, limit, Instant::now() + CURSOR_PATIENCE).await
+            && let Ok(page) = self.page_of(cursor, self.readable(topic, codec::seq(id) + 1, limit), Instant::now() + CURSOR_PATIENCE).await
             // It tells nothing of why there is nothing, or not the next.
             && page.entries.first().is_some_and(|entry| Some(entry.id) == id.next())
         {
@@ -114,7 +116,13 @@ impl Shared {
                 let gap = missing.map(|(id, cause)| gap(topic, id, None, cause));
                 return Ok(Batch { entries: Vec::new(), next: codec::id(start - 1), gap, caught_up: true });
             }
-            let page = self.page_from(topic, start, &info, limit, deadline).await?;
+            let page = match self.page_from(topic, start, &info, limit, deadline).await {
+                // It may be an entry of it that the client cannot read.
+                Err(error) if is_lost(&error) && Instant::now() < deadline => {
+                    self.page_stored(topic, start, last, limit, deadline).await?
+                }
+                page => page?,
+            };
             let Some(resumes_at) = page.entries.first().map(|entry| entry.id) else {
                 // Trimmed since it was looked at.
                 if Instant::now() < deadline {
@@ -141,6 +149,10 @@ impl Shared {
         deadline: Instant,
     ) -> Result<Page, StoreError> {
         let state = &info.state;
+        if self.unreadable.next(topic, start) == Some(start) {
+            return self.page_stored(topic, start, state.last_seq, limit, deadline).await;
+        }
+        let limit = self.readable(topic, start, limit);
         let there = state.last_seq - start + 1;
         let want = limit.entries.max(1).min(usize::try_from(there).unwrap_or(usize::MAX));
         let bytes = usize::try_from(state.bytes / state.messages.max(1)).unwrap_or(usize::MAX);
@@ -157,6 +169,41 @@ impl Shared {
         let Some(consumer) = consumer else { return Ok(Page { entries: Vec::new(), at_end: true }) };
         let cursor = Cursor { topic: topic.clone(), consumer, next: start, entry_bytes: bytes, used: Instant::now() };
         self.page_of(cursor, limit, deadline).await
+    }
+
+    /// A page that ends before what the client cannot read.
+    fn readable(&self, topic: &Topic, start: u64, limit: Limit) -> Limit {
+        let before = self.unreadable.next(topic, start).and_then(|at| usize::try_from(at - start).ok());
+        Limit { entries: limit.entries.min(before.unwrap_or(usize::MAX)), ..limit }
+    }
+
+    /// One entry after the other, as it is stored: slow, and whatever is in it. A page ends after what the client cannot read, and before a hole.
+    async fn page_stored(
+        &self,
+        topic: &Topic,
+        start: u64,
+        last: u64,
+        limit: Limit,
+        deadline: Instant,
+    ) -> Result<Page, StoreError> {
+        let (mut page, mut bytes, mut next) = (Page { entries: Vec::new(), at_end: false }, 0, start);
+        while page.entries.len() < limit.entries.clamp(1, STORED_MAX) && (page.entries.is_empty() || bytes < limit.bytes) {
+            let Some(stored) = self.stored(topic, next, deadline).await? else {
+                page.at_end = true;
+                break;
+            };
+            if !page.entries.is_empty() && stored.entry.id != codec::id(next) {
+                break;
+            }
+            bytes += stored.entry.payload.len();
+            next = stored.entry.id.seq() + 1;
+            page.at_end = next > last;
+            page.entries.push(stored.entry);
+            if page.at_end || !stored.readable {
+                break;
+            }
+        }
+        Ok(page)
     }
 
     /// `None`: one of them is not there, or not yet on the replica that answered.
@@ -186,7 +233,8 @@ impl Shared {
     async fn get(&self, stream: &str, seq: u64, deadline: Instant) -> Result<Option<Entry>, StoreError> {
         let body = Bytes::from(format!("{{\"seq\":{seq}}}"));
         let subject = format!("$JS.API.DIRECT.GET.{stream}");
-        match self.link.request(&subject, None, &body, Again::Yes, deadline).await {
+        // Not again: what the client cannot read would cost it one connection after the other.
+        match self.link.request(&subject, None, &body, Again::No, deadline).await {
             Ok(message) if status(&message).is_some() => Ok(None),
             Ok(message) => Ok(Some(codec::entry(seq, message.headers.as_ref(), message.payload))),
             Err(NoAnswer::NoResponders) => Ok(None),
@@ -290,6 +338,9 @@ impl Shared {
         let mut pull = Pull::new(self.link.connection(deadline).await?, Vec::new());
         pull.ask(&stream, &consumer, 1, None).await?;
         let end = pull.collect(1, deadline).await;
+        if end == End::Lost && Instant::now() < deadline {
+            return self.first_stored_since(topic, ms, state, deadline).await;
+        }
         if matches!(end, End::Silent | End::Lost | End::Busy) {
             return Err(unknown(std::sync::Arc::new(Vanished)));
         }
@@ -298,6 +349,28 @@ impl Shared {
         let what = format!("CONSUMER.DELETE.{stream}.{consumer}");
         let _ = self.api::<api::Done>(&what, &json!({}), Again::No, deadline).await;
         Ok(first.map_or(state.last_seq + 1, |(entry, _)| entry.id.seq()))
+    }
+
+    /// The same, where it may be one that the client cannot read. Times do not decrease within a stream.
+    async fn first_stored_since(
+        &self,
+        topic: &Topic,
+        ms: u64,
+        state: &StreamState,
+        deadline: Instant,
+    ) -> Result<u64, StoreError> {
+        // The fraction as the server writes it: texts compare as their times do.
+        let time = codec::rfc3339(ms);
+        let since = time.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.');
+        let (mut low, mut high) = (state.first_seq, state.last_seq + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.stored(topic, middle, deadline).await? {
+                Some(stored) if stored.time.trim_end_matches('Z') < since => low = stored.entry.id.seq() + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
     }
 }
 
@@ -323,6 +396,8 @@ impl std::error::Error for Vanished {}
 
 /// Entries that are got one by one: up to here a consumer of their own costs more.
 const DIRECT_MAX: usize = 16;
+/// Entries of a page that was asked for again as they are stored.
+const STORED_MAX: usize = 16;
 /// The most that is pulled at once.
 const PULL_MAX: usize = 1_000;
 /// Consumers kept for the next page; each is a few kB on the server.

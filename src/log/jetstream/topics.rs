@@ -274,6 +274,7 @@ impl Shared {
         let deleted = self.api::<Done>(&what, &json!({}), Again::Yes, self.deadline()).await?;
         self.known.forget(topic);
         self.held.forget_topic(topic);
+        self.unreadable.forget(topic);
         match deleted {
             Ok(_) => Ok(true),
             Err(refused) if refused.is_not_found() => Ok(false),
