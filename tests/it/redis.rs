@@ -190,6 +190,44 @@ async fn a_foreign_ack_is_an_ack() {
     assert_eq!(again.iter().map(|of| of.id).collect::<Vec<_>>(), [ids[1]]);
 }
 
+/// How many entries a group has read is not in the append-only file: after a restart Redis told a lag of all that were ever appended. What our own
+/// fetches have read is counted in it; what another program has is not known any more, and that is said.
+#[actix::test]
+async fn the_lag_is_right_or_unknown_after_the_server_was_started_again() {
+    let mut server = Server::redis();
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let (g, other) = (group("t"), Group::new(topic("t"), name("other")));
+    let lag = async |group: &Group| {
+        let groups = store.groups(&group.topic).await.unwrap();
+        groups.into_iter().find(|info| info.name == group.name).unwrap().lag
+    };
+    append(&store, &g.topic, 0..100).await;
+    for group in [&g, &other] {
+        store.create_group(group, Position::Start).await.unwrap();
+        for _ in 0..3 {
+            store.fetch(group, &name("c"), Fetch::entries(20)).await.unwrap();
+        }
+    }
+    cli(&server, &["XREADGROUP", "GROUP", "other", "theirs", "COUNT", "10", "STREAMS", "t", ">"]);
+    for round in 0..2 {
+        assert_eq!((lag(&g).await, lag(&other).await), (Some(40), None), "round {round}");
+        server.restart();
+    }
+    store.fetch(&g, &name("c"), Fetch::entries(5)).await.unwrap();
+    store.fetch(&other, &name("c"), Fetch::entries(5)).await.unwrap();
+    assert_eq!((lag(&g).await, lag(&other).await), (Some(35), None));
+    // Who has caught up has read them all.
+    store.fetch(&other, &name("c"), Fetch::entries(100)).await.unwrap();
+    append(&store, &g.topic, 100..110).await;
+    store.fetch(&other, &name("c"), Fetch::entries(3)).await.unwrap();
+    assert_eq!((lag(&g).await, lag(&other).await), (Some(45), Some(7)));
+    server.restart();
+    assert_eq!((lag(&g).await, lag(&other).await), (Some(45), Some(7)));
+    // A group of its name that is made anew is another.
+    store.delete_group(&other).await.unwrap();
+    assert_eq!(cli(&server, &["HKEYS", "{t}*meta*t"]), ["counted*workers"]);
+}
+
 #[actix::test]
 async fn what_an_operator_trims_or_deletes_is_a_gap_that_is_not_certain() {
     let server = Server::redis();

@@ -86,13 +86,14 @@ impl Shared {
 
     pub(super) async fn delete_group(&self, group: &Group) -> Result<bool, StoreError> {
         let keys = self.keys.group(group);
-        let mut command = SCRIPTS.destroy.on(&[&keys.stream, &keys.wake, &keys.due, &keys.leaving, &keys.scan]);
+        let mut command =
+            SCRIPTS.destroy.on(&[&keys.stream, &keys.wake, &self.keys.meta(&group.topic), &keys.due, &keys.leaving, &keys.scan]);
         command.arg(group.name.as_str());
         Ok(reply::int(&self.ask(command, Again::Never, None).await?)? == 1)
     }
 
     pub(super) async fn groups(&self, topic: &Topic) -> Result<Vec<GroupInfo>, StoreError> {
-        let command = SCRIPTS.groups.on(&[self.keys.stream(topic)]);
+        let command = SCRIPTS.groups.on(&[self.keys.stream(topic), self.keys.meta(topic)]);
         let mut fields = reply::list(self.ask(command, Again::Read, None).await?)?;
         if fields.is_empty() {
             return Ok(Vec::new());
@@ -184,7 +185,7 @@ impl Shared {
         fetch: Fetch,
     ) -> Result<(Vec<Fetched>, Option<Duration>), StoreError> {
         let keys = self.keys.group(group);
-        let mut command = SCRIPTS.fetch.on(&[&keys.stream, &keys.due, &keys.scan, &keys.leaving]);
+        let mut command = SCRIPTS.fetch.on(&[&keys.stream, &keys.due, &keys.scan, &keys.leaving, &self.keys.meta(&group.topic)]);
         command.arg(group.name.as_str()).arg(consumer.as_str()).arg(entries(fetch.entries)).arg(millis(fetch.visibility));
         fetched(self.ask(command, Again::Never, Some(group)).await?)
     }

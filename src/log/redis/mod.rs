@@ -18,7 +18,7 @@
 //! | `{orders}*leaving*orders*workers` | set | consumers that were removed and still have something pending |
 //! | `{orders}*wake*orders*workers` | string, a minute | written when something is due earlier than before: wakes waiting fetches |
 //! | `{orders}*scan*orders*workers` | string, a minute | how far the search for entries taken by other programs has come |
-//! | `{orders}*meta*orders` | hash | `trimmed`, `removed`: what our last trim removed; `epoch`: since when keys count |
+//! | `{orders}*meta*orders` | hash | `trimmed`, `removed`: what our last trim removed; `epoch`: since when keys count; `counted*workers`: up to where the count of what `workers` has read is known to be right |
 //! | `{orders}*key*orders*k17` | string, the dedup window | idempotency key `k17`: epoch, id, which call it was |
 //!
 //! # Fields
@@ -36,6 +36,8 @@
 //! * What `XTRIM` and `XDEL` of others removed is a gap, but not a certain one: a reader may be told of one where it misses nothing.
 //! * Groups are groups of Redis: `XINFO`, `XPENDING` and consumers of other programs see them. What such a consumer took and did not ack is anyone's when it was idle for
 //!   the visibility of who fetches. An entry that was trimmed while it was pending is delivered once more, without content, and is not pending from then on.
+//!   The [lag](GroupInfo::lag) is `None` where another program's consumer was the last that took a new entry, until a fetch has caught up: a server that starts again
+//!   from its append-only file has forgotten how many that were.
 //! * Waiting costs the server nothing: no command blocks, and one connection is told (`CLIENT TRACKING`) of every change that a tail or a fetch waits for. Where a user
 //!   may not have that, changes are looked for ten times a second.
 

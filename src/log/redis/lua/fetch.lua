@@ -1,6 +1,6 @@
--- Fetch. KEYS: stream, due, scan, leaving. ARGV: group, consumer, how many, visibility in ms.
+-- Fetch. KEYS: stream, due, scan, leaving, meta. ARGV: group, consumer, how many, visibility in ms.
 -- Answers in how many ms the next pending entry is due (-1: none is pending), then id, attempt, fields and due time of each entry.
-local stream, due, scan, leaving, group, consumer = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1], ARGV[2]
+local stream, due, scan, leaving, meta, group, consumer = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[1], ARGV[2]
 local room, visibility = tonumber(ARGV[3]), tonumber(ARGV[4])
 need_group(stream, group)
 local now = now_ms()
@@ -62,14 +62,24 @@ if room > 0 then
       out[#out + 1] = { entry[1], 1, entry[2], '' }
     end
     if #scores > 0 then redis.call('ZADD', due, unpack(scores)) end
-    -- Redis counts what a group has read, but not what was trimmed before it did: put right, the lag is that of kept entries.
+    -- Redis counts what a group has read, but not what was trimmed before it did, and it does not write that count into its append-only file.
+    -- Put right, and written, the lag is that of kept entries; what is not known to be right is not noted as such.
+    local field, newest, total = counted(group), entries[#entries][1], nil
+    local was_right = redis.call('HGET', meta, field) == info['last-delivered-id']
+    if was_right and info['entries-read'] then total = info['entries-read'] + #entries end
     local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-    if first and first[1] == entries[1][1] then
+    local from_first = first and first[1] == entries[1][1]
+    if from_first or not total then
       local of = named(redis.call('XINFO', 'STREAM', stream))
-      local read_before = of['entries-added'] - of['length']
-      if of['max-deleted-entry-id'] == '0-0' and info['entries-read'] ~= read_before then
-        redis.call('XGROUP', 'SETID', stream, group, entries[#entries][1], 'ENTRIESREAD', number(read_before + #entries))
+      if of['last-generated-id'] == newest then
+        total = of['entries-added']
+      elseif from_first and of['max-deleted-entry-id'] == '0-0' then
+        total = of['entries-added'] - of['length'] + #entries
       end
+    end
+    if total then
+      redis.call('XGROUP', 'SETID', stream, group, newest, 'ENTRIESREAD', number(total))
+      redis.call('HSET', meta, field, newest)
     end
   end
 end

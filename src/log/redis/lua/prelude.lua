@@ -16,6 +16,11 @@ local function number(value)
   return string.format('%.0f', value)
 end
 
+-- The field of meta that holds up to which id our fetches have put right how many entries a group has read.
+local function counted(group)
+  return 'counted*' .. group
+end
+
 -- Raises NOGROUP if the stream or the group is not there.
 local function need_group(stream, group)
   redis.call('XPENDING', stream, group, '-', '+', 1)
