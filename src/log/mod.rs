@@ -20,6 +20,7 @@ pub(crate) mod clock;
 pub(crate) mod embedded;
 pub(crate) mod entry;
 pub(crate) mod error;
+pub(crate) mod failing;
 #[cfg(feature = "jetstream")]
 pub(crate) mod jetstream;
 pub(crate) mod memory;

@@ -1,6 +1,5 @@
 //! Watch: tails and waiting fetches of a store that lives in this process. Knows which topics moved, not what is in them.
 
-use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::collections::VecDeque;
@@ -20,6 +19,7 @@ use crate::log::entry::Fetched;
 use crate::log::entry::Limit;
 use crate::log::entry::Position;
 use crate::log::error::StoreError;
+use crate::log::failing::Failing;
 use crate::log::store::Store;
 use crate::log::store::StoreFuture;
 use crate::log::store::Tail;
@@ -200,44 +200,6 @@ pub(crate) struct LocalTail<S> {
     failing: Failing,
 }
 
-/// Topics that could not be read. Invariant: `by_time` holds exactly the pairs (retry time, topic) of `by_topic`.
-#[derive(Debug, Default)]
-struct Failing {
-    /// When each is tried again, and how often it failed.
-    by_topic: HashMap<Topic, (Instant, u32)>,
-    by_time: BTreeSet<(Instant, Topic)>,
-}
-
-impl Failing {
-    /// Returns how often it has failed by now.
-    fn failed(&mut self, topic: &Topic, now: Instant) -> u32 {
-        let failures = self.remove(topic).saturating_add(1);
-        let retry_at = now + FAILING_RETRY_MAX.min(FAILING_RETRY_MIN * 2_u32.saturating_pow(failures.min(16) - 1));
-        self.by_topic.insert(topic.clone(), (retry_at, failures));
-        self.by_time.insert((retry_at, topic.clone()));
-        failures
-    }
-
-    /// Returns how often it had failed.
-    fn remove(&mut self, topic: &Topic) -> u32 {
-        let Some((retry_at, failures)) = self.by_topic.remove(topic) else { return 0 };
-        self.by_time.remove(&(retry_at, topic.clone()));
-        failures
-    }
-
-    fn is_due(&self, topic: &Topic, now: Instant) -> bool {
-        self.by_topic.get(topic).is_none_or(|(retry_at, _)| *retry_at <= now)
-    }
-
-    fn due(&self, now: Instant) -> impl Iterator<Item = &Topic> {
-        self.by_time.iter().take_while(move |(retry_at, _)| *retry_at <= now).map(|(_, topic)| topic)
-    }
-
-    fn next_due(&self) -> Option<Instant> {
-        self.by_time.first().map(|(retry_at, _)| *retry_at)
-    }
-}
-
 /// What one look at the topics of a tail brought.
 #[derive(Default)]
 struct Look {
@@ -388,9 +350,6 @@ impl<S> Drop for LocalTail<S> {
 
 /// Topics read for one answer.
 const TOPICS_MAX: usize = 256;
-/// A topic that cannot be read is tried again after this time, then after twice that, up to the longest.
-const FAILING_RETRY_MIN: Duration = Duration::from_millis(200);
-const FAILING_RETRY_MAX: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
