@@ -169,6 +169,9 @@ pub trait Tail: Send {
 
     /// Waits until followed topics have entries after their positions, and returns those; each batch moves its topic's position to its `next`.
     ///
+    /// A topic that cannot be read while others can is left alone for a while, longer each time; that it could not is told once at most, and only where
+    /// there is nothing else to tell. What holds for the whole store (it is away) is told each time.
+    ///
     /// # Cancel safety
     /// A future that is dropped loses nothing: positions move only with what is returned.
     fn next(&mut self, limit: Limit) -> StoreFuture<'_, Vec<(Topic, Batch)>>;

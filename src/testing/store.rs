@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio::time::sleep;
 use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use crate::ids::EntryId;
 use crate::log::Append;
@@ -71,6 +72,60 @@ where
         }
     }
     assert!(failed.is_empty(), "the contract is broken by {} of {} cases: {failed:?}", failed.len(), CASES.len());
+}
+
+/// The case of a store that can be read save for one topic, `bad`: its tails leave that alone, and bring the others. `mend` makes it readable; what
+/// it holds then does not matter. Which topic cannot be read, and why, only the backend's own test knows.
+///
+/// # Panics
+/// If the contract is broken.
+pub async fn check_unreadable<F: Future<Output = ()>>(store: Subject, bad: &Topic, mend: impl FnOnce() -> F) {
+    assert!(store.read(bad, Position::After(EntryId::MIN), Limit::default()).await.is_err(), "it can be read");
+    let good: Vec<_> = (0..50).map(|n| topic(&format!("good:{n:02}"))).collect();
+    let mut tail = store.tail();
+    for topic in std::iter::once(bad).chain(&good) {
+        tail.watch(topic, EntryId::MIN);
+    }
+    let mut errors = 0;
+    for round in 0..5 {
+        for topic in &good {
+            append(&store, topic, round..round + 1).await;
+        }
+        let (mut seen, deadline) = (BTreeSet::new(), Instant::now() + LONG);
+        while seen.len() < good.len() {
+            match timeout_at(deadline, tail.next(Limit::default())).await.expect("the others go on") {
+                Ok(batches) => {
+                    for (topic, batch) in batches {
+                        assert_eq!(numbers(&batch), [round]);
+                        assert!(seen.insert(topic));
+                    }
+                }
+                Err(error) => {
+                    errors += 1;
+                    assert!(errors <= 1, "it is told again: {error}");
+                }
+            }
+        }
+        assert!(!seen.contains(bad));
+    }
+    mend().await;
+    // Whether it was told before, or is now.
+    append(&store, bad, 0..1).await;
+    let deadline = Instant::now() + LONG;
+    loop {
+        match timeout_at(deadline, tail.next(Limit::default())).await.expect("nobody has to tell it to look again") {
+            Ok(batches) => {
+                assert!(batches.iter().all(|(topic, _)| topic == bad));
+                if batches.iter().any(|(_, batch)| !batch.entries.is_empty()) {
+                    break;
+                }
+            }
+            Err(error) => {
+                errors += 1;
+                assert!(errors <= 1, "it is told again: {error}");
+            }
+        }
+    }
 }
 
 macro_rules! cases {

@@ -15,18 +15,21 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use futures_util::stream::AbortHandle;
 use futures_util::stream::SelectAll;
-use tokio::time::timeout;
+use tokio::time::Instant;
+use tokio::time::timeout_at;
 
 use crate::ids::EntryId;
 use crate::log::entry::Batch;
 use crate::log::entry::Limit;
 use crate::log::entry::Position;
 use crate::log::error::StoreError;
+use crate::log::failing::Failing;
 use crate::log::jetstream::Shared;
 use crate::log::jetstream::connection::Connection;
 use crate::log::jetstream::connection::unknown;
 use crate::log::store::StoreFuture;
 use crate::log::store::Tail;
+use crate::observe;
 use crate::topic::Topic;
 
 pub(super) struct JetStreamTail {
@@ -42,6 +45,8 @@ pub(super) struct JetStreamTail {
     swept: Option<Topic>,
     /// The last one that was read: those after it are next.
     looked: Option<Topic>,
+    /// Those that could not be read while others could.
+    failing: Failing,
 }
 
 struct Watched {
@@ -61,6 +66,7 @@ impl JetStreamTail {
             generation: 0,
             swept: None,
             looked: None,
+            failing: Failing::default(),
         }
     }
 
@@ -71,6 +77,8 @@ impl JetStreamTail {
             self.told = SelectAll::new();
             self.silent = self.watched.keys().cloned().collect();
             self.moved = self.silent.clone();
+            // What a lost connection failed is none of the topics' doing.
+            self.failing = Failing::default();
         }
     }
 
@@ -104,11 +112,14 @@ impl JetStreamTail {
         }
     }
 
-    /// Those to be read, with their positions: in turn, so that none waits for others that never are done.
-    fn to_read(&self) -> Vec<(Topic, EntryId)> {
+    /// Those to be read, with their positions: in turn, so that none waits for others that never are done. One that could not be read is tried again at
+    /// its time, whether it moves or not.
+    fn to_read(&mut self) -> Vec<(Topic, EntryId)> {
+        let now = Instant::now();
+        self.moved.extend(self.failing.due(now).cloned());
         let is_later = |topic: &&Topic| self.looked.as_ref().is_none_or(|looked| *topic > looked);
         let (later, earlier) = (self.moved.iter().filter(is_later), self.moved.iter().filter(|topic| !is_later(topic)));
-        let moved = later.chain(earlier).take(TOPICS_MAX);
+        let moved = later.chain(earlier).filter(|topic| self.failing.is_due(topic, now)).take(TOPICS_MAX);
         moved.filter_map(|topic| Some((topic.clone(), self.watched.get(topic)?.after))).collect()
     }
 
@@ -122,12 +133,15 @@ impl JetStreamTail {
     }
 
     async fn wait(&mut self, connection: &Connection) {
+        let until = Instant::now() + SWEEP_INTERVAL;
+        let retry_at = self.failing.next_due().filter(|retry_at| *retry_at < until);
+        let until = retry_at.unwrap_or(until);
         if self.told.is_empty() {
             // Nothing to hear: not the end of the stream, which would be there at once.
-            let _ = timeout(SWEEP_INTERVAL, connection.lost()).await;
+            let _ = timeout_at(until, connection.lost()).await;
             return;
         }
-        match timeout(SWEEP_INTERVAL, connection.while_up(self.told.next())).await {
+        match timeout_at(until, connection.while_up(self.told.next())).await {
             Ok(Some(Some(topic))) => {
                 if self.watched.contains_key(&topic) {
                     self.moved.insert(topic);
@@ -135,7 +149,8 @@ impl JetStreamTail {
             }
             // The end of the last subscription, or of the connection: what is next is seen above.
             Ok(_) => {}
-            Err(_) => self.sweep(),
+            Err(_) if retry_at.is_none() => self.sweep(),
+            Err(_) => {}
         }
     }
 }
@@ -149,6 +164,8 @@ impl Tail for JetStreamTail {
                 self.silent.insert(topic.clone());
             }
         }
+        // A new position is worth a try.
+        self.failing.remove(topic);
         // There may be entries already.
         self.moved.insert(topic.clone());
     }
@@ -157,30 +174,56 @@ impl Tail for JetStreamTail {
         if let Some(telling) = self.watched.remove(topic).and_then(|watched| watched.telling) {
             telling.abort();
         }
+        self.failing.remove(topic);
         self.silent.remove(topic);
         self.moved.remove(topic);
     }
 
     fn next(&mut self, limit: Limit) -> StoreFuture<'_, Vec<(Topic, Batch)>> {
         Box::pin(async move {
+            let mut untold = None;
             loop {
                 let connection = self.shared.link.connection(self.shared.deadline()).await?;
                 self.begin(&connection);
                 self.listen(&connection).await?;
                 self.hear();
-                if self.moved.is_empty() {
+                let to_read = self.to_read();
+                if to_read.is_empty() {
+                    // Of one topic alone an error is told when there is nothing else to tell.
+                    if let Some(error) = untold {
+                        return Err(error);
+                    }
                     self.wait(&connection).await;
                     continue;
                 }
-                let mut batches = look(Arc::clone(&self.shared), self.to_read(), limit).await?;
+                let look = look(Arc::clone(&self.shared), to_read, limit).await;
                 // No wait from here to the return: a dropped future has moved nothing.
-                self.looked = batches.last().map(|(topic, _)| topic.clone());
-                for (topic, batch) in &batches {
-                    if batch.caught_up {
-                        self.moved.remove(topic);
-                    }
-                    if let Some(watched) = self.watched.get_mut(topic) {
-                        watched.after = batch.next;
+                if let Some(error) = of_store(&look) {
+                    return Err(error.clone());
+                }
+                self.looked = look.last().map(|(topic, _)| topic.clone());
+                let now = Instant::now();
+                let mut batches = Vec::with_capacity(look.len());
+                for (topic, read) in look {
+                    match read {
+                        Ok(batch) => {
+                            self.failing.remove(&topic);
+                            if batch.caught_up {
+                                self.moved.remove(&topic);
+                            }
+                            if let Some(watched) = self.watched.get_mut(&topic) {
+                                watched.after = batch.next;
+                            }
+                            batches.push((topic, batch));
+                        }
+                        Err(error) => {
+                            self.moved.remove(&topic);
+                            // Once: who stops at an error is not to be stopped by each try.
+                            if self.failing.failed(&topic, now) == 1 {
+                                observe::log_unavailable("follow", &topic, &error);
+                                untold.get_or_insert(error);
+                            }
+                        }
                     }
                 }
                 batches.retain(|(_, batch)| !batch.entries.is_empty() || batch.gap.is_some());
@@ -193,17 +236,21 @@ impl Tail for JetStreamTail {
 }
 
 /// Reads; no position moves here.
-async fn look(shared: Arc<Shared>, topics: Vec<(Topic, EntryId)>, limit: Limit) -> Result<Vec<(Topic, Batch)>, StoreError> {
+async fn look(shared: Arc<Shared>, topics: Vec<(Topic, EntryId)>, limit: Limit) -> Vec<(Topic, Result<Batch, StoreError>)> {
     let reads = topics.into_iter().map(|(topic, after)| {
         let shared = Arc::clone(&shared);
-        async move { shared.read(&topic, Position::After(after), limit).await.map(|batch| (topic, batch)) }
+        async move {
+            let read = shared.read(&topic, Position::After(after), limit).await;
+            (topic, read)
+        }
     });
-    let mut reads = stream::iter(reads).buffered(READS_AT_ONCE);
-    let mut batches = Vec::new();
-    while let Some(read) = reads.next().await {
-        batches.push(read?);
-    }
-    Ok(batches)
+    stream::iter(reads).buffered(READS_AT_ONCE).collect().await
+}
+
+/// Why none could be read. The server may be there and one topic's stream not: then it is that topic's.
+fn of_store(look: &[(Topic, Result<Batch, StoreError>)]) -> Option<&StoreError> {
+    let mut errors = look.iter().filter_map(|(_, read)| read.as_ref().err());
+    errors.find(|error| matches!(error, StoreError::Unavailable { .. })).filter(|_| look.iter().all(|(_, read)| read.is_err()))
 }
 
 /// Topics read for one answer, and how many of them side by side.
