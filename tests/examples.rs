@@ -1,6 +1,11 @@
 //! The small examples, run as a user runs them: what they print is what they promise.
 #![allow(missing_docs)]
 
+#[cfg(feature = "redis")]
+#[allow(dead_code, unreachable_pub, reason = "not every test needs all of it")]
+#[path = "it/servers.rs"]
+mod servers;
+
 use std::io::BufRead;
 use std::io::BufReader;
 use std::path::PathBuf;
@@ -130,6 +135,61 @@ fn orders_that_is_killed_as_a_whole_goes_on_where_it_stopped_and_books_each_orde
     assert!(text.ends_with("every order is booked exactly once\n"), "{text}");
     let text = run("orders", &[&args[..], &["--resume"]].concat());
     assert!(text.ends_with("every order is booked exactly once\n"), "with nothing left to do: {text}");
+}
+
+#[cfg(feature = "redis")]
+fn redis_cli(server: &servers::Server, args: &[&str]) {
+    let port = server.port.to_string();
+    let output = Command::new("redis-cli").args(["-p", &port]).args(args).output().expect("it is there");
+    assert!(output.status.success() && !output.stdout.starts_with(b"ERR"), "{output:?}");
+}
+
+/// An entry that is no order stopped the fan-out and with it the run; the advice was to go on with `--resume`, which stopped at the same entry.
+#[cfg(feature = "redis")]
+#[test]
+fn orders_passes_over_what_is_no_order_and_goes_on_with_it_in_the_log() {
+    let server = servers::Server::redis();
+    let args = ["--store", &server.url(), "--orders", "300", "--rate", "300", "--kills", "2"];
+    let mut process = command("orders", &args).stdout(Stdio::piped()).spawn().expect("it runs");
+    let lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+    let mut lines = lines.map(|line| line.expect("it prints text"));
+    lines.next().expect("a line while it runs");
+    redis_cli(&server, &["XADD", "orders", "*", "name", "shop.order", "payload", "no json"]);
+    redis_cli(&server, &["XADD", "orders", "*", "name", "shop.other", "payload", "{}"]);
+    let rest: Vec<_> = lines.collect();
+    assert!(process.wait().expect("it was started").success(), "{rest:#?}");
+    assert!(rest.contains(&"2 entries are no orders, 1 of them came while this ran".to_owned()), "{rest:#?}");
+    assert!(rest.contains(&"every order is booked exactly once".to_owned()), "{rest:#?}");
+    redis_cli(&server, &["XADD", "orders", "*", "name", "shop.other", "payload", "the last"]);
+    let text = run("orders", &[&args[..], &["--resume"]].concat());
+    assert!(text.contains("3 entries are no orders, 0 of them"), "{text}");
+    // What lacks a part is another matter, and `--resume` no advice.
+    redis_cli(&server, &["XTRIM", "orders", "MAXLEN", "=", "100"]);
+    let output = command("orders", &args).arg("--resume").output().expect("it runs");
+    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(error.contains("are gone: trimmed") && !out.contains("to go on"), "{out}{error}");
+}
+
+/// A store without room was tried again without a word, and orders were given up for it that could have been booked.
+#[cfg(feature = "redis")]
+#[test]
+fn orders_names_a_full_store_while_it_waits_for_room_and_gives_no_order_up_for_it() {
+    let server = servers::Server::redis();
+    let args = ["--store", &server.url(), "--orders", "900", "--rate", "300", "--kills", "0"];
+    let mut process = command("orders", &args).stdout(Stdio::piped()).spawn().expect("it runs");
+    let lines = BufReader::new(process.stdout.take().expect("it is piped")).lines();
+    let mut lines = lines.map(|line| line.expect("it prints text"));
+    lines.next().expect("a line while it runs");
+    redis_cli(&server, &["CONFIG", "SET", "maxmemory", "1"]);
+    let mut named = 0;
+    while named < 4 {
+        let line = lines.next().expect("it goes on");
+        named += u32::from(line.contains("tried again: ") && line.contains("store has no room to write: "));
+    }
+    redis_cli(&server, &["CONFIG", "SET", "maxmemory", "0"]);
+    let rest: Vec<_> = lines.collect();
+    assert!(process.wait().expect("it was started").success(), "{rest:#?}");
+    assert!(!rest[rest.len() - 6..].concat().contains("tried again"), "{rest:#?}");
 }
 
 #[test]

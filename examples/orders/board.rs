@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::fmt;
+use std::fmt::Display;
 use std::fmt::Write as _;
 use std::io;
 use std::io::IsTerminal;
@@ -39,9 +41,28 @@ pub(crate) struct Board {
     /// Updates that a screen lost.
     pub(crate) missed: AtomicU64,
     pub(crate) services_done: AtomicUsize,
+    /// Entries that the fan-out was given and that are no orders.
+    pub(crate) undecodable: AtomicU64,
     workers: Mutex<BTreeMap<String, Worker>>,
-    failure: Mutex<Option<String>>,
+    failure: Mutex<Option<Failed>>,
+    trouble: Mutex<Option<String>>,
 }
+
+/// Why nobody can go on.
+#[derive(Debug, Clone)]
+pub(crate) struct Failed {
+    pub(crate) why: String,
+    /// The log itself lacks something: another run would stop at it, too.
+    pub(crate) for_good: bool,
+}
+
+impl Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl Error for Failed {}
 
 #[derive(Debug, Default, Clone)]
 struct Worker {
@@ -60,11 +81,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Board {
     /// What nobody can go on after: the first counts.
     pub(crate) fn fail(&self, what: impl Into<Box<dyn Error>>) {
-        lock(&self.failure).get_or_insert_with(|| chain(&*what.into()));
+        lock(&self.failure).get_or_insert_with(|| Failed { why: chain(&*what.into()), for_good: false });
     }
 
-    pub(crate) fn failure(&self) -> Option<String> {
+    /// The same, of what is wrong with the log itself.
+    pub(crate) fn fail_for_good(&self, why: String) {
+        lock(&self.failure).get_or_insert(Failed { why, for_good: true });
+    }
+
+    pub(crate) fn failure(&self) -> Option<Failed> {
         lock(&self.failure).clone()
+    }
+
+    /// Something that is tried again; shown until [`well`](Self::well).
+    pub(crate) fn trouble(&self, error: &dyn Error) {
+        *lock(&self.trouble) = Some(chain(error));
+    }
+
+    pub(crate) fn well(&self) {
+        *lock(&self.trouble) = None;
     }
 
     pub(crate) fn delivered(&self, worker: &str, attempt: u32) {
@@ -114,6 +149,18 @@ impl Look {
     /// Both groups have been made, and neither has anything left to do.
     pub(crate) fn is_idle(&self) -> bool {
         self.groups.len() == 2 && self.groups.iter().all(|group| group.pending == 0 && group.lag.unwrap_or(0) == 0)
+    }
+}
+
+/// In words, for who has to find out why nothing moves.
+impl Display for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} orders, {} booked, {} dead letters", self.orders, self.booked, self.dead)?;
+        for group in &self.groups {
+            let lag = group.lag.map_or_else(|| String::from("?"), |lag| lag.to_string());
+            write!(f, "; {} has a lag of {lag} and {} pending", group.name, group.pending)?;
+        }
+        Ok(())
     }
 }
 
@@ -175,6 +222,9 @@ impl Table {
             let _ = write!(text, "   {user} {}", count(shown));
         }
         let _ = writeln!(text, "   missed {}", count(&board.missed));
+        if let Some(trouble) = &*lock(&board.trouble) {
+            let _ = writeln!(text, "\ntried again: {trouble}");
+        }
         text
     }
 
@@ -188,6 +238,9 @@ impl Table {
         let _ = write!(line, "  dead {}  kills {}  deliveries", look.dead, board.deaths());
         for (name, worker) in &*lock(&board.workers) {
             let _ = write!(line, " {name} {}", worker.deliveries);
+        }
+        if let Some(trouble) = &*lock(&board.trouble) {
+            let _ = write!(line, "  tried again: {trouble}");
         }
         line + "\n"
     }

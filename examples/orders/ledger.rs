@@ -18,7 +18,6 @@ use actix_pubsub::Delivery;
 use actix_pubsub::EntryId;
 use actix_pubsub::Event;
 use actix_pubsub::Failure;
-use actix_pubsub::PubSub;
 use actix_pubsub::log::Gap;
 use futures::future::join_all;
 
@@ -29,6 +28,8 @@ use crate::messages::ORDERS;
 use crate::messages::Order;
 
 const WORKERS: usize = 2;
+/// Who has an order for longer without a word has lost it.
+const VISIBILITY: Duration = Duration::from_secs(3);
 /// What the look-up of a customer's account takes.
 const LOOK_UP: Duration = Duration::from_millis(2);
 /// How long a dead worker's place is empty.
@@ -97,7 +98,7 @@ impl Ledger {
         let options = ConsumeOptions::new()
             .consumer(&*self.name)
             .concurrency(8)
-            .visibility(Duration::from_secs(3))
+            .visibility(VISIBILITY)
             .attempts(8)
             .backoff(Duration::from_millis(20), Duration::from_secs(1));
         match self.shop.pubsub.consume::<Order, _>(ctx, ORDERS, "ledger", &options) {
@@ -111,7 +112,7 @@ impl Actor for Ledger {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let head = read_head(self.shop.pubsub.clone()).into_actor(self).map(|head, this, ctx| {
+        let head = read_head(self.shop.clone()).into_actor(self).map(|head, this, ctx| {
             this.book_head = head;
             // All of it, and a gap if a part of it was trimmed.
             if let Err(error) = this.shop.pubsub.subscribe_from::<Booking, _>(ctx, BOOKED, EntryId::MIN) {
@@ -130,12 +131,15 @@ impl Drop for Ledger {
     }
 }
 
-async fn read_head(pubsub: PubSub) -> EntryId {
+async fn read_head(shop: Shop) -> EntryId {
     loop {
-        match pubsub.head(BOOKED).await {
+        match shop.pubsub.head(BOOKED).await {
             Ok(head) => return head,
             // The store is away; without the book no order may be booked.
-            Err(_) => sleep(Duration::from_millis(200)).await,
+            Err(error) => {
+                shop.board.trouble(&error);
+                sleep(Duration::from_millis(200)).await;
+            }
         }
     }
 }
@@ -154,7 +158,7 @@ impl Handler<Gap> for Ledger {
 
     fn handle(&mut self, gap: Gap, ctx: &mut Self::Context) {
         // It would book again what the lost part of the book says is booked.
-        self.shop.board.fail(format!("the book is incomplete after {}: {}", gap.asked_after, gap.cause));
+        self.shop.board.fail_for_good(format!("the book is incomplete after {}: {}", gap.asked_after, gap.cause));
         ctx.stop();
     }
 }
@@ -173,8 +177,8 @@ impl Handler<Delivery<Order>> for Ledger {
         if kill == Some(Kill::Midway) {
             ctx.run_later(LOOK_UP + Duration::from_micros(500), |_, ctx| ctx.terminate());
         }
-        let (pubsub, worker) = (self.shop.pubsub.clone(), self.name.clone());
-        let booking = async move { book(&pubsub, worker, &order).await }.into_actor(self);
+        let (shop, worker) = (self.shop.clone(), self.name.clone());
+        let booking = async move { book(&shop, worker, &order).await }.into_actor(self);
         Box::pin(booking.map(move |booked, this, _| {
             let duplicate = booked?;
             assert!(kill != Some(Kill::After), "killed on purpose after the booking");
@@ -187,7 +191,7 @@ impl Handler<Delivery<Order>> for Ledger {
 }
 
 /// Appends the booking; `true`: it was there.
-async fn book(pubsub: &PubSub, worker: String, order: &Delivery<Order>) -> Result<bool, Failure> {
+async fn book(shop: &Shop, worker: String, order: &Delivery<Order>) -> Result<bool, Failure> {
     sleep(LOOK_UP).await;
     let cents = order.cents()?;
     let booking = Booking {
@@ -200,7 +204,22 @@ async fn book(pubsub: &PubSub, worker: String, order: &Delivery<Order>) -> Resul
         attempt: order.attempt(),
     };
     let key = order.id().to_string();
-    Ok(pubsub.append_with(BOOKED, &booking, AppendOptions::new().key(key)).await?.duplicate)
+    loop {
+        match shop.pubsub.append_with(BOOKED, &booking, AppendOptions::new().key(key.clone())).await {
+            Ok(appended) => {
+                shop.board.well();
+                return Ok(appended.duplicate);
+            }
+            // The disk is full, or the store is away: no doing of this order, which would be given up for it.
+            Err(error) if error.is_transient() => {
+                shop.board.trouble(&error);
+                sleep(Duration::from_millis(200)).await;
+                // If that fails, too, another worker has it later, and the key keeps it from being booked twice.
+                let _ = order.extend(VISIBILITY).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 impl Handler<Drain> for Ledger {

@@ -45,6 +45,7 @@ use futures::future::Either;
 use futures::future::select;
 
 use crate::board::Board;
+use crate::board::Failed;
 use crate::board::Look;
 use crate::board::Table;
 use crate::ledger::Drain;
@@ -161,7 +162,10 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     match &ended {
         // The file was made for this run only.
         Ok(()) if options.store.is_none() => drop(std::fs::remove_file(&fresh)),
-        Err(_) if address.is_kept() => println!("to go on: {again}"),
+        // Where the log itself lacks something, another run stops at it, too.
+        Err(error) if address.is_kept() && !error.downcast_ref::<Failed>().is_some_and(|failed| failed.for_good) => {
+            println!("to go on: {again}");
+        }
         _ => {}
     }
     ended
@@ -170,7 +174,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
 async fn shop(options: &Options, address: &Address, store: Arc<dyn Store>) -> Result<(), Box<dyn Error>> {
     let pubsub = PubSub::builder().log_shared(Arc::clone(&store)).build()?;
     let head = pubsub.head(ORDERS).await?;
-    let before = service::appended_before(&pubsub, head).await?;
+    let before = verify::appended_before(&*store).await?;
     if !before.is_empty() && !options.resume {
         let before = thousands(before.len() as u64);
         return Err(format!("{address} holds {before} orders of an earlier run; --resume goes on with it").into());
@@ -196,7 +200,8 @@ async fn shop(options: &Options, address: &Address, store: Arc<dyn Store>) -> Re
     }
 
     let title = format!("orders in {address}");
-    let watched = watch(options, title, &board, &*store, before.len() as u64);
+    let wanted = (0..options.orders).filter(|number| !before.contains(number)).count() as u64;
+    let watched = watch(options, title, &board, &*store, wanted);
     let interrupted = match select(pin!(actix_rt::signal::ctrl_c()), pin!(watched)).await {
         Either::Left((signal, _)) => {
             signal?;
@@ -223,11 +228,11 @@ async fn shop(options: &Options, address: &Address, store: Arc<dyn Store>) -> Re
     Ok(())
 }
 
-/// Shows the table until everything is done.
-async fn watch(options: &Options, title: String, board: &Board, store: &dyn Store, before: u64) -> Result<(), Box<dyn Error>> {
+/// Shows the table until everything is done; `wanted` orders are appended in this run.
+async fn watch(options: &Options, title: String, board: &Board, store: &dyn Store, wanted: u64) -> Result<(), Box<dyn Error>> {
     let started = Instant::now();
     let mut table = Table::new(title, options.orders);
-    let (mut seen, mut moved_at) = (None, started);
+    let (mut seen, mut moved_at) = (None::<Look>, started);
     loop {
         if let Some(failure) = board.failure() {
             return Err(failure.into());
@@ -236,13 +241,17 @@ async fn watch(options: &Options, title: String, board: &Board, store: &dyn Stor
             Ok(look) => look,
             // The store is away; it is as stuck as anything else if it does not come back.
             Err(error) if moved_at.elapsed() > STALL => return Err(error),
-            Err(_) => {
+            Err(error) => {
+                board.trouble(&*error);
+                if let Some(look) = &seen {
+                    table.show(board, look, started.elapsed(), false);
+                }
                 sleep(LOOK_EVERY).await;
                 continue;
             }
         };
         let appended = board.services_done.load(Ordering::Relaxed) == SERVICES.len();
-        let shown = board.updates() == look.orders - before;
+        let shown = board.updates() >= wanted;
         let done = appended && shown && look.is_idle();
         table.show(board, &look, started.elapsed(), done);
         if done {
@@ -251,7 +260,7 @@ async fn watch(options: &Options, title: String, board: &Board, store: &dyn Stor
         if seen.as_ref() != Some(&look) {
             (seen, moved_at) = (Some(look), Instant::now());
         } else if moved_at.elapsed() > STALL {
-            return Err(format!("nothing moved for {STALL:?}: {look:?}, {} updates shown", board.updates()).into());
+            return Err(format!("nothing moved for {STALL:?}: {look}; {} updates shown", board.updates()).into());
         }
         sleep(LOOK_EVERY).await;
     }
@@ -260,6 +269,10 @@ async fn watch(options: &Options, title: String, board: &Board, store: &dyn Stor
 fn report(findings: &verify::Findings, board: &Board) -> Result<(), Box<dyn Error>> {
     let orders = thousands(findings.orders as u64);
     println!("\n{orders} orders in the log, {} bookings", thousands(findings.booked as u64));
+    if findings.foreign > 0 {
+        let live = board.undecodable.load(Ordering::Relaxed);
+        println!("{} entries are no orders, {live} of them came while this ran", thousands(findings.foreign as u64));
+    }
     for (reason, letters) in &findings.dead {
         println!("{letters} dead letters: {reason}");
     }
@@ -272,5 +285,6 @@ fn report(findings: &verify::Findings, board: &Board) -> Result<(), Box<dyn Erro
     for wrong in findings.wrong.iter().take(20) {
         println!("WRONG: {wrong}");
     }
-    Err(format!("{} orders are not booked exactly once", findings.wrong.len()).into())
+    let why = format!("{} orders are not booked exactly once", findings.wrong.len());
+    Err(Failed { why, for_good: true }.into())
 }

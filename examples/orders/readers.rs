@@ -13,6 +13,7 @@ use actix_pubsub::EntryId;
 use actix_pubsub::Event;
 use actix_pubsub::Failure;
 use actix_pubsub::log::Gap;
+use actix_pubsub::log::GapCause;
 
 use crate::Shop;
 use crate::ledger::Drain;
@@ -113,7 +114,12 @@ impl Handler<Gap> for FanOut {
     type Result = ();
 
     fn handle(&mut self, gap: Gap, _: &mut Self::Context) {
-        self.shop.board.fail(format!("the fan-out missed orders after {}: {}", gap.asked_after, gap.cause));
+        if gap.cause == GapCause::Undecodable {
+            // Another program's entry, of one: the groups make it a dead letter.
+            self.shop.board.undecodable.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.shop.board.fail_for_good(format!("the fan-out missed orders after {}: {}", gap.asked_after, gap.cause));
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::error::Error;
 
 use actix_pubsub::EntryId;
+use actix_pubsub::Payload;
 use actix_pubsub::Topic;
 use actix_pubsub::log::DEAD_LETTER_GROUP;
 use actix_pubsub::log::DEAD_LETTER_ID;
@@ -14,6 +16,7 @@ use actix_pubsub::log::Limit;
 use actix_pubsub::log::Position;
 use actix_pubsub::log::Store;
 
+use crate::board::Failed;
 use crate::messages::BOOKED;
 use crate::messages::Booking;
 use crate::messages::DEAD;
@@ -23,6 +26,8 @@ use crate::messages::Order;
 /// What the log holds.
 pub(crate) struct Findings {
     pub(crate) orders: usize,
+    /// Entries among the orders that are none.
+    pub(crate) foreign: usize,
     pub(crate) booked: usize,
     /// Reasons, and how many died of each.
     pub(crate) dead: BTreeMap<String, usize>,
@@ -31,8 +36,15 @@ pub(crate) struct Findings {
 
 pub(crate) async fn verify(store: &dyn Store, orders_wanted: u64) -> Result<Findings, Box<dyn Error>> {
     let (mut orders, mut numbers) = (BTreeMap::new(), BTreeMap::<u64, usize>::new());
+    let (mut foreign, mut undecodable) = (0, Vec::new());
     for entry in read_all(store, ORDERS).await? {
-        let order: Order = serde_json::from_slice(&entry.payload)?;
+        let Some(order) = order_in(&entry) else {
+            foreign += 1;
+            if is_named_order(&entry) {
+                undecodable.push(entry.id);
+            }
+            continue;
+        };
         *numbers.entry(order.number).or_default() += 1;
         orders.insert(entry.id, order);
     }
@@ -51,6 +63,9 @@ pub(crate) async fn verify(store: &dyn Store, orders_wanted: u64) -> Result<Find
     }
 
     let mut wrong = Vec::new();
+    for id in undecodable.iter().filter(|id| !letters.contains(id)) {
+        wrong.push(format!("entry {id} is no order, and no dead letter"));
+    }
     for number in 0..orders_wanted {
         match numbers.get(&number) {
             Some(1) => {}
@@ -72,7 +87,20 @@ pub(crate) async fn verify(store: &dyn Store, orders_wanted: u64) -> Result<Find
     for id in booked.keys().filter(|id| !orders.contains_key(id)) {
         wrong.push(format!("there is a booking for {id}, which is no order"));
     }
-    Ok(Findings { orders: orders.len(), booked: booked.values().map(Vec::len).sum(), dead, wrong })
+    Ok(Findings { orders: orders.len(), foreign, booked: booked.values().map(Vec::len).sum(), dead, wrong })
+}
+
+/// The numbers of the orders that an earlier run appended. Another program's entries among them are none.
+pub(crate) async fn appended_before(store: &dyn Store) -> Result<HashSet<u64>, Box<dyn Error>> {
+    Ok(read_all(store, ORDERS).await?.iter().filter_map(order_in).map(|order| order.number).collect())
+}
+
+fn is_named_order(entry: &Entry) -> bool {
+    entry.name.is_empty() || entry.name == Order::NAME
+}
+
+fn order_in(entry: &Entry) -> Option<Order> {
+    is_named_order(entry).then(|| serde_json::from_slice(&entry.payload).ok())?
 }
 
 async fn read_all(store: &dyn Store, topic: &str) -> Result<Vec<Entry>, Box<dyn Error>> {
@@ -81,7 +109,8 @@ async fn read_all(store: &dyn Store, topic: &str) -> Result<Vec<Entry>, Box<dyn 
     loop {
         let page = store.read(&topic, from, Limit::default()).await?;
         if let Some(gap) = page.gap {
-            return Err(format!("entries of {topic} after {} are gone: {}", gap.asked_after, gap.cause).into());
+            let why = format!("entries of {topic} after {} are gone: {}", gap.asked_after, gap.cause);
+            return Err(Failed { why, for_good: true }.into());
         }
         entries.extend(page.entries);
         if page.caught_up {
