@@ -8,6 +8,8 @@ use std::sync::Arc;
 use crate::ids::EntryId;
 use crate::log::entry::Group;
 use crate::log::entry::Name;
+#[cfg(any(feature = "jetstream", feature = "redis"))]
+use crate::topic::Topic;
 
 /// An engine's own error.
 pub type Cause = Arc<dyn Error + Send + Sync>;
@@ -95,6 +97,38 @@ impl StoreError {
     /// Trying again may help without anything else changing.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Full { .. })
+    }
+
+    /// Says which topic it is about, where the engine's own words do not.
+    #[cfg(any(feature = "jetstream", feature = "redis"))]
+    pub(crate) fn on(self, topic: &Topic) -> Self {
+        let on = |source| Arc::new(OnTopic { topic: topic.clone(), source });
+        match self {
+            Self::Engine { source } => Self::Engine { source: on(source) },
+            Self::Full { source } => Self::Full { source: on(source) },
+            other => other,
+        }
+    }
+}
+
+#[cfg(any(feature = "jetstream", feature = "redis"))]
+#[derive(Debug)]
+struct OnTopic {
+    topic: Topic,
+    source: Cause,
+}
+
+#[cfg(any(feature = "jetstream", feature = "redis"))]
+impl fmt::Display for OnTopic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at topic {}", self.topic)
+    }
+}
+
+#[cfg(any(feature = "jetstream", feature = "redis"))]
+impl Error for OnTopic {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
     }
 }
 

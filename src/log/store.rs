@@ -156,6 +156,15 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     }
 }
 
+/// A store's work on one topic, whose errors name it.
+#[cfg(any(feature = "jetstream", feature = "redis"))]
+pub(crate) fn at_topic<'a, T: 'a>(
+    topic: &'a Topic,
+    work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+) -> StoreFuture<'a, T> {
+    Box::pin(async move { work.await.map_err(|error| error.on(topic)) })
+}
+
 /// Follows many topics at once: what carries appended entries to live subscribers, on every node that shares the store.
 ///
 /// # Rules

@@ -316,7 +316,8 @@ fn jetstream_uses_a_stream_with_other_limits_and_refuses_one_that_cannot_keep_th
         assert_eq!(kept(&store, "mine").await, [1]);
         match store.append(&topic("old"), Append::one(entry(1))).await {
             Err(StoreError::Engine { source }) => {
-                let text = source.to_string();
+                assert_eq!(source.to_string(), "at topic old");
+                let text = source.source().unwrap().to_string();
                 assert!(text.contains("\"pubsub~old\" exists with another configuration: its republish differs"), "{text}");
             }
             other => panic!("{other:?}"),

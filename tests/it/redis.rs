@@ -92,9 +92,15 @@ fn outcome<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> Outcome {
     }
 }
 
+/// An error with everything that it came from.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 fn is_engine<T: std::fmt::Debug>(answer: Result<T, StoreError>, says: &str) {
     let Err(error @ StoreError::Engine { .. }) = answer else { panic!("{answer:?}") };
-    let cause = std::error::Error::source(&error).unwrap().to_string();
+    let cause = chain(&error);
     assert!(cause.contains(says), "{cause}");
 }
 
@@ -391,22 +397,24 @@ async fn ids_that_run_out_are_told_and_a_batch_is_not_kept_by_half() {
 async fn a_key_of_another_type_is_an_error_and_keeps_no_tail_from_the_others() {
     let server = Server::redis();
     let store = RedisStore::connect(&server.url()).await.unwrap();
+    const AT: &str = "at topic t: ";
     cli(&server, &["SET", "t", "text"]);
     let (t, g) = (topic("t"), group("t"));
+    is_engine(store.append(&t, Append::one(entry(1))).await, AT);
     is_engine(store.append(&t, Append::one(entry(1))).await, "wrong kind");
-    is_engine(store.append(&t, Append::one(entry(1).dedup("k"))).await, "wrong kind");
-    is_engine(store.read(&t, Position::Start, Limit::default()).await, "wrong kind");
-    is_engine(store.read(&t, Position::After(EntryId::MIN), Limit::default()).await, "wrong kind");
-    is_engine(store.info(&t).await, "wrong kind");
-    is_engine(store.trim(&t, Trim::Len(1)).await, "wrong kind");
-    is_engine(store.create_group(&g, Position::Start).await, "wrong kind");
-    is_engine(store.fetch(&g, &name("c"), Fetch::entries(1).wait(LONG)).await, "wrong kind");
-    is_engine(store.groups(&t).await, "wrong kind");
+    is_engine(store.append(&t, Append::one(entry(1).dedup("k"))).await, AT);
+    is_engine(store.read(&t, Position::Start, Limit::default()).await, AT);
+    is_engine(store.read(&t, Position::After(EntryId::MIN), Limit::default()).await, AT);
+    is_engine(store.info(&t).await, AT);
+    is_engine(store.trim(&t, Trim::Len(1)).await, AT);
+    is_engine(store.create_group(&g, Position::Start).await, AT);
+    is_engine(store.fetch(&g, &name("c"), Fetch::entries(1).wait(LONG)).await, AT);
+    is_engine(store.groups(&t).await, AT);
     assert!(store.topics(None, 9).await.unwrap().is_empty());
     let mut tail = store.tail();
     tail.watch(&t, EntryId::MIN);
     tail.watch(&topic("u"), EntryId::MIN);
-    is_engine(in_time(tail.next(Limit::default())).await, "wrong kind");
+    is_engine(in_time(tail.next(Limit::default())).await, AT);
     append(&store, &topic("u"), 0..1).await;
     assert_eq!(in_time(tail.next(Limit::default())).await.unwrap()[0].0, topic("u"));
     // Another type again: the tail goes on with it.

@@ -61,6 +61,7 @@ use crate::log::store::Durability;
 use crate::log::store::Store;
 use crate::log::store::StoreFuture;
 use crate::log::store::Tail;
+use crate::log::store::at_topic;
 use crate::topic::Topic;
 
 /// A [`Store`] on NATS JetStream, 2.9 or later. A clone is a handle to the same store; its thread ends with the last.
@@ -176,11 +177,11 @@ impl Store for JetStreamStore {
     }
 
     fn append<'a>(&'a self, topic: &'a Topic, batch: Append) -> StoreFuture<'a, Vec<Appended>> {
-        Box::pin(self.shared.append(topic, batch))
+        at_topic(topic, self.shared.append(topic, batch))
     }
 
     fn read<'a>(&'a self, topic: &'a Topic, from: Position, limit: Limit) -> StoreFuture<'a, Batch> {
-        Box::pin(self.shared.read(topic, from, limit))
+        at_topic(topic, self.shared.read(topic, from, limit))
     }
 
     fn tail(&self) -> Box<dyn Tail> {
@@ -188,11 +189,11 @@ impl Store for JetStreamStore {
     }
 
     fn trim<'a>(&'a self, topic: &'a Topic, to: Trim) -> StoreFuture<'a, u64> {
-        Box::pin(self.shared.trim(topic, to))
+        at_topic(topic, self.shared.trim(topic, to))
     }
 
     fn info<'a>(&'a self, topic: &'a Topic) -> StoreFuture<'a, TopicInfo> {
-        Box::pin(self.shared.info(topic))
+        at_topic(topic, self.shared.info(topic))
     }
 
     fn topics<'a>(&'a self, after: Option<&'a Topic>, limit: usize) -> StoreFuture<'a, Vec<Topic>> {
@@ -200,36 +201,36 @@ impl Store for JetStreamStore {
     }
 
     fn delete<'a>(&'a self, topic: &'a Topic) -> StoreFuture<'a, bool> {
-        Box::pin(self.shared.delete(topic))
+        at_topic(topic, self.shared.delete(topic))
     }
 
     fn create_group<'a>(&'a self, group: &'a Group, from: Position) -> StoreFuture<'a, bool> {
-        Box::pin(self.shared.create_group(group, from))
+        at_topic(&group.topic, self.shared.create_group(group, from))
     }
 
     fn delete_group<'a>(&'a self, group: &'a Group) -> StoreFuture<'a, bool> {
-        Box::pin(self.shared.delete_group(group))
+        at_topic(&group.topic, self.shared.delete_group(group))
     }
 
     fn groups<'a>(&'a self, topic: &'a Topic) -> StoreFuture<'a, Vec<GroupInfo>> {
-        Box::pin(self.shared.groups(topic))
+        at_topic(topic, self.shared.groups(topic))
     }
 
     fn fetch<'a>(&'a self, group: &'a Group, _: &'a Name, fetch: Fetch) -> StoreFuture<'a, Vec<Fetched>> {
-        Box::pin(self.shared.fetch(group, fetch))
+        at_topic(&group.topic, self.shared.fetch(group, fetch))
     }
 
     fn ack<'a>(&'a self, group: &'a Group, tokens: Vec<Token>) -> StoreFuture<'a, u64> {
-        Box::pin(async move { self.shared.ack(group, &tokens).await })
+        at_topic(&group.topic, async move { self.shared.ack(group, &tokens).await })
     }
 
     fn nack<'a>(&'a self, group: &'a Group, tokens: Vec<Token>, delay: Duration) -> StoreFuture<'a, u64> {
-        Box::pin(async move { self.shared.nack(group, &tokens, delay).await })
+        at_topic(&group.topic, async move { self.shared.nack(group, &tokens, delay).await })
     }
 
     /// For the group's visibility, whatever is asked.
     fn extend<'a>(&'a self, group: &'a Group, tokens: Vec<Token>, _: Duration) -> StoreFuture<'a, u64> {
-        Box::pin(async move { self.shared.extend(group, &tokens).await })
+        at_topic(&group.topic, async move { self.shared.extend(group, &tokens).await })
     }
 
     fn pending<'a>(&'a self, _: &'a Group, _: PendingQuery) -> StoreFuture<'a, Vec<Pending>> {

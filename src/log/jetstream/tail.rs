@@ -240,7 +240,7 @@ async fn look(shared: Arc<Shared>, topics: Vec<(Topic, EntryId)>, limit: Limit) 
     let reads = topics.into_iter().map(|(topic, after)| {
         let shared = Arc::clone(&shared);
         async move {
-            let read = shared.read(&topic, Position::After(after), limit).await;
+            let read = shared.read(&topic, Position::After(after), limit).await.map_err(|error| error.on(&topic));
             (topic, read)
         }
     });

@@ -84,6 +84,7 @@ use crate::log::store::Durability;
 use crate::log::store::Store;
 use crate::log::store::StoreFuture;
 use crate::log::store::Tail;
+use crate::log::store::at_topic;
 use crate::topic::Topic;
 
 /// A [`Store`] in Redis Streams, of Redis 7.0 or later or a server like it. A clone is a handle to the same store.
@@ -207,11 +208,11 @@ impl Store for RedisStore {
     }
 
     fn append<'a>(&'a self, topic: &'a Topic, batch: Append) -> StoreFuture<'a, Vec<Appended>> {
-        Box::pin(self.shared.append(topic, batch))
+        at_topic(topic, self.shared.append(topic, batch))
     }
 
     fn read<'a>(&'a self, topic: &'a Topic, from: Position, limit: Limit) -> StoreFuture<'a, Batch> {
-        Box::pin(self.shared.read(topic, from, limit))
+        at_topic(topic, self.shared.read(topic, from, limit))
     }
 
     fn tail(&self) -> Box<dyn Tail> {
@@ -219,11 +220,11 @@ impl Store for RedisStore {
     }
 
     fn trim<'a>(&'a self, topic: &'a Topic, to: Trim) -> StoreFuture<'a, u64> {
-        Box::pin(self.shared.trim(topic, to))
+        at_topic(topic, self.shared.trim(topic, to))
     }
 
     fn info<'a>(&'a self, topic: &'a Topic) -> StoreFuture<'a, TopicInfo> {
-        Box::pin(self.shared.info(topic))
+        at_topic(topic, self.shared.info(topic))
     }
 
     /// Looks at every key of the database: for listings, not for every request.
@@ -232,39 +233,39 @@ impl Store for RedisStore {
     }
 
     fn delete<'a>(&'a self, topic: &'a Topic) -> StoreFuture<'a, bool> {
-        Box::pin(self.shared.delete(topic))
+        at_topic(topic, self.shared.delete(topic))
     }
 
     fn create_group<'a>(&'a self, group: &'a Group, from: Position) -> StoreFuture<'a, bool> {
-        Box::pin(self.shared.create_group(group, from))
+        at_topic(&group.topic, self.shared.create_group(group, from))
     }
 
     fn delete_group<'a>(&'a self, group: &'a Group) -> StoreFuture<'a, bool> {
-        Box::pin(self.shared.delete_group(group))
+        at_topic(&group.topic, self.shared.delete_group(group))
     }
 
     fn groups<'a>(&'a self, topic: &'a Topic) -> StoreFuture<'a, Vec<GroupInfo>> {
-        Box::pin(self.shared.groups(topic))
+        at_topic(topic, self.shared.groups(topic))
     }
 
     fn fetch<'a>(&'a self, group: &'a Group, consumer: &'a Name, fetch: Fetch) -> StoreFuture<'a, Vec<Fetched>> {
-        Box::pin(self.shared.fetch(group, consumer, fetch))
+        at_topic(&group.topic, self.shared.fetch(group, consumer, fetch))
     }
 
     fn ack<'a>(&'a self, group: &'a Group, tokens: Vec<Token>) -> StoreFuture<'a, u64> {
-        Box::pin(async move { self.shared.ack(group, &tokens).await })
+        at_topic(&group.topic, async move { self.shared.ack(group, &tokens).await })
     }
 
     fn nack<'a>(&'a self, group: &'a Group, tokens: Vec<Token>, delay: Duration) -> StoreFuture<'a, u64> {
-        Box::pin(async move { self.shared.give(group, "nack", &tokens, delay).await })
+        at_topic(&group.topic, async move { self.shared.give(group, "nack", &tokens, delay).await })
     }
 
     fn extend<'a>(&'a self, group: &'a Group, tokens: Vec<Token>, visibility: Duration) -> StoreFuture<'a, u64> {
-        Box::pin(async move { self.shared.give(group, "extend", &tokens, visibility).await })
+        at_topic(&group.topic, async move { self.shared.give(group, "extend", &tokens, visibility).await })
     }
 
     fn pending<'a>(&'a self, group: &'a Group, query: PendingQuery) -> StoreFuture<'a, Vec<Pending>> {
-        Box::pin(async move { self.shared.pending(group, &query).await })
+        at_topic(&group.topic, async move { self.shared.pending(group, &query).await })
     }
 
     fn claim<'a>(
@@ -274,15 +275,15 @@ impl Store for RedisStore {
         idle_min: Duration,
         fetch: Fetch,
     ) -> StoreFuture<'a, Vec<Fetched>> {
-        Box::pin(self.shared.claim(group, consumer, idle_min, fetch))
+        at_topic(&group.topic, self.shared.claim(group, consumer, idle_min, fetch))
     }
 
     fn consumers<'a>(&'a self, group: &'a Group) -> StoreFuture<'a, Vec<ConsumerInfo>> {
-        Box::pin(self.shared.consumers(group))
+        at_topic(&group.topic, self.shared.consumers(group))
     }
 
     fn remove_consumer<'a>(&'a self, group: &'a Group, consumer: &'a Name) -> StoreFuture<'a, u64> {
-        Box::pin(self.shared.remove_consumer(group, consumer))
+        at_topic(&group.topic, self.shared.remove_consumer(group, consumer))
     }
 }
 

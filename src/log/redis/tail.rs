@@ -68,11 +68,12 @@ impl RedisTail {
         let mut batches = Vec::with_capacity(topics.len());
         for ((topic, after), asked) in topics.iter().zip(asked) {
             let of = replies.by_ref().take(asked.replies()).collect();
-            batches.push(match asked.page(sizes, topic, of) {
+            let read = match asked.page(sizes, topic, of) {
                 Ok(Page::Here(batch)) => Ok(batch),
                 Ok(Page::Ahead | Page::Doubt) => self.shared.read(topic, Position::After(*after), limit).await,
                 Err(error) => Err(error),
-            });
+            };
+            batches.push(read.map_err(|error| error.on(topic)));
         }
         Ok(batches)
     }
