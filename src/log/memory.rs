@@ -41,6 +41,7 @@ use crate::log::store::Durability;
 use crate::log::store::Store;
 use crate::log::store::StoreFuture;
 use crate::log::store::Tail;
+use crate::log::store::letter;
 use crate::log::watch::LocalTail;
 use crate::log::watch::Watches;
 use crate::topic::Topic;
@@ -462,6 +463,36 @@ impl Store for MemoryStore {
         Box::pin(async move {
             let now_ms = self.now();
             self.change(group, |_, state| tokens.iter().filter(|token| state.extend(token, visibility, now_ms)).count() as u64)
+        })
+    }
+
+    fn dead_letter<'a>(
+        &'a self,
+        group: &'a Group,
+        fetched: Fetched,
+        to: &'a Topic,
+        reason: &'a str,
+        trim: Option<Trim>,
+    ) -> StoreFuture<'a, Option<EntryId>> {
+        Box::pin(async move {
+            let batch = Append { trim, ..Append::one(letter(group, &fetched, reason, self.shared.limits)) };
+            batch.check(&self.shared.limits)?;
+            let (wall_ms, now_ms, token) = (self.shared.clock.wall_ms(), self.now(), fetched.token);
+            let mut topics = self.lock();
+            let state = topics.by_name.get(&group.topic).and_then(|log| log.groups.get(&group.name));
+            if !state.ok_or_else(|| StoreError::NoGroup(group.clone()))?.is_last(&token) {
+                return Ok(None);
+            }
+            let appended = topics.open(to).append(batch, wall_ms, now_ms, self.shared.dedup_window.0)?;
+            let state = topics.by_name.get_mut(&group.topic).and_then(|log| log.groups.get_mut(&group.name));
+            if let Some(state) = state {
+                state.ack(&token, now_ms);
+            }
+            drop(topics);
+            self.shared.watches.moved(to);
+            // There may be room for new entries.
+            self.shared.watches.moved(&group.topic);
+            Ok(appended.first().map(|appended| appended.id))
         })
     }
 

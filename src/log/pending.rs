@@ -26,7 +26,7 @@ pub(crate) struct Held {
 
 /// A consumer group's state.
 ///
-/// Invariants: `due` holds exactly the pairs (due, id) of `held`; `consumers` counts every consumer's share of `held`.
+/// Invariants: `due` holds exactly the pairs (due, id) of `held`; `consumers` counts every consumer's share of `held`; `burying` is a part of `held`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct GroupState {
     /// The newest id delivered to anyone, or where the group began.
@@ -37,6 +37,8 @@ pub(crate) struct GroupState {
     pub(crate) skipped: Option<u64>,
     held: BTreeMap<EntryId, Held>,
     due: BTreeSet<(u64, EntryId)>,
+    /// Their dead letters are being written: nobody can ack them, and nobody has them.
+    burying: BTreeSet<EntryId>,
     consumers: BTreeMap<Name, Consumer>,
 }
 
@@ -76,6 +78,7 @@ impl GroupState {
 
     fn take(&mut self, id: EntryId) -> Option<Held> {
         let held = self.held.remove(&id)?;
+        self.burying.remove(&id);
         self.due.remove(&(held.due_ms, id));
         if let Some(consumer) = self.consumers.get_mut(&held.consumer) {
             consumer.pending -= 1;
@@ -84,6 +87,27 @@ impl GroupState {
             }
         }
         Some(held)
+    }
+
+    /// The token is that of the last delivery.
+    pub(crate) fn is_last(&self, token: &Token) -> bool {
+        self.held.get(&token.id).is_some_and(|held| held.attempt == token.attempt) && !self.burying.contains(&token.id)
+    }
+
+    /// Its dead letter is about to be written. `true`: the token is that of the last delivery, and it is the caller's to [end](Self::end_burial).
+    #[cfg(any(test, feature = "embedded"))]
+    pub(crate) fn begin_burial(&mut self, token: &Token) -> bool {
+        let begun = self.change(token, |held| held.due_ms = u64::MAX);
+        if begun {
+            self.burying.insert(token.id);
+        }
+        begun
+    }
+
+    /// It is written, and this an ack; or it is not, and the entry is anyone's at once. `true`: nobody has claimed it meanwhile.
+    #[cfg(any(test, feature = "embedded"))]
+    pub(crate) fn end_burial(&mut self, token: &Token, written: bool, now_ms: u64) -> bool {
+        self.burying.remove(&token.id) && if written { self.ack(token, now_ms) } else { self.nack(token, Duration::ZERO, now_ms) }
     }
 
     #[cfg(any(test, feature = "embedded"))]
@@ -148,6 +172,9 @@ impl GroupState {
 
     /// `true`: it was pending.
     pub(crate) fn ack(&mut self, token: &Token, now_ms: u64) -> bool {
+        if self.burying.contains(&token.id) {
+            return false;
+        }
         let Some(held) = self.take(token.id) else { return false };
         if let Some(consumer) = self.consumers.get_mut(&held.consumer) {
             consumer.seen_ms = now_ms;
@@ -186,7 +213,7 @@ impl GroupState {
 
     fn change(&mut self, token: &Token, change: impl FnOnce(&mut Held)) -> bool {
         match self.held.get_mut(&token.id) {
-            Some(held) if held.attempt == token.attempt => {
+            Some(held) if held.attempt == token.attempt && !self.burying.contains(&token.id) => {
                 self.due.remove(&(held.due_ms, token.id));
                 change(held);
                 self.due.insert((held.due_ms, token.id));
@@ -238,7 +265,7 @@ impl GroupState {
                 self.consumers.remove(consumer);
             }
         }
-        for id in &ids {
+        for id in ids.iter().filter(|id| !self.burying.contains(id)) {
             if let Some(held) = self.held.get_mut(id) {
                 self.due.remove(&(held.due_ms, *id));
                 held.due_ms = held.due_ms.min(now_ms);

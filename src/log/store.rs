@@ -128,10 +128,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Removes a consumer; what it has pending is anyone's again, at once. Returns how many entries that were. Needs [`Caps::pending`].
     fn remove_consumer<'a>(&'a self, group: &'a Group, consumer: &'a Name) -> StoreFuture<'a, u64>;
 
-    /// Moves an entry to the topic `to`, with the reason and where it comes from in its headers, and acks it.
+    /// Moves an entry to the topic `to`, with the reason and where it comes from in its headers, and acks it. `None`: it is not pending under this token any
+    /// more (it was acked, or delivered again), and nothing was written.
     ///
-    /// Under an idempotency key, so that a crash between the two steps, or two consumers at once, leaves one dead letter. `trim` is what is kept
-    /// of `to`, as of [`Append::trim`].
+    /// Under an idempotency key, so that a crash between the two steps, or two consumers at once, leaves one dead letter. Nor is there one beside an ack
+    /// that counts, where the two are one step: the stores of this crate see to that, `JetStream` for acks of this process. `trim` is what is kept of
+    /// `to`, as of [`Append::trim`].
     ///
     /// Never too large: what does not fit beside the reason and the origin is cut or left out, its own headers first, then the payload's end.
     fn dead_letter<'a>(
@@ -141,12 +143,15 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         to: &'a Topic,
         reason: &'a str,
         trim: Option<Trim>,
-    ) -> StoreFuture<'a, EntryId> {
+    ) -> StoreFuture<'a, Option<EntryId>> {
         Box::pin(async move {
-            let letter = dead_letter(group, &fetched, reason, self.limits());
+            if self.extend(group, vec![fetched.token.clone()], BURIAL_TIME).await? == 0 {
+                return Ok(None);
+            }
+            let letter = letter(group, &fetched, reason, self.limits());
             let appended = self.append(to, Append { trim, ..Append::one(letter) }).await?;
             self.ack(group, vec![fetched.token]).await?;
-            Ok(appended.first().map_or(EntryId::MIN, |appended| appended.id))
+            Ok(appended.first().map(|appended| appended.id))
         })
     }
 
@@ -253,10 +258,13 @@ pub const DEAD_LETTER_GROUP: &str = "dead-letter-group";
 /// The header of a dead letter with how often it was delivered.
 pub const DEAD_LETTER_ATTEMPTS: &str = "dead-letter-attempts";
 
+/// Nobody else has an entry for so long while its dead letter is written.
+const BURIAL_TIME: Duration = Duration::from_secs(30);
 /// Bytes of a reason that a dead letter keeps; the rest is cut.
 const REASON_BYTES_MAX: usize = 1_024;
 
-fn dead_letter(group: &Group, fetched: &Fetched, reason: &str, limits: Limits) -> NewEntry {
+/// What [`Store::dead_letter`] appends.
+pub(crate) fn letter(group: &Group, fetched: &Fetched, reason: &str, limits: Limits) -> NewEntry {
     let mut letter = match &fetched.entry {
         Some(entry) => {
             NewEntry { name: entry.name.clone(), payload: entry.payload.clone(), headers: entry.headers.clone(), dedup: None }
@@ -341,7 +349,7 @@ mod tests {
                 let token = Token { id, attempt: 3, handle: None };
                 let fetched = Fetched { id, entry: Some(entry), attempt: 3, token };
                 for _ in 0..2 {
-                    store.dead_letter(&group, fetched.clone(), &dead, &reason, None).await.unwrap();
+                    store.append(&dead, Append::one(letter(&group, &fetched, &reason, store.limits()))).await.unwrap();
                 }
             }
             let letters = store.read(&dead, Position::Start, Limit::default()).await.unwrap().entries;

@@ -80,11 +80,20 @@ impl Member {
                     while tries.again(&self, store.nack(group, vec![fetched.token.clone()], LOOP_REST).await.err()).await {}
                     return;
                 }
-                observe::delivery_dead(&group.topic, group.name.as_str(), fetched.id, fetched.attempt, &reason);
                 let mut tries = Tries::new("write a dead letter of");
                 let trim = self.feed.retention.of(&self.dead_letter).on_append();
-                let bury = || store.dead_letter(group, fetched.clone(), &self.dead_letter, &reason, trim);
-                while tries.again(&self, bury().await.err()).await {}
+                loop {
+                    match store.dead_letter(group, fetched.clone(), &self.dead_letter, &reason, trim).await {
+                        Ok(Some(_)) => {
+                            observe::delivery_dead(&group.topic, group.name.as_str(), fetched.id, fetched.attempt, &reason);
+                            return;
+                        }
+                        // Acked by a late answer, or someone else's by now: that counts.
+                        Ok(None) => return,
+                        Err(error) if tries.again(&self, Some(error.clone())).await => {}
+                        Err(_) => return,
+                    }
+                }
             }
         }
     }

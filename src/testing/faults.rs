@@ -222,7 +222,7 @@ impl Store for FaultyStore {
         to: &'a Topic,
         reason: &'a str,
         trim: Option<Trim>,
-    ) -> StoreFuture<'a, EntryId> {
+    ) -> StoreFuture<'a, Option<EntryId>> {
         self.fault(self.inner.dead_letter(group, fetched, to, reason, trim))
     }
 

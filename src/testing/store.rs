@@ -190,6 +190,8 @@ cases! {
     an_unknown_group_is_an_error
     a_group_is_made_once
     a_dead_letter_says_where_it_comes_from_and_is_written_once
+    a_dead_letter_is_written_of_what_is_pending_under_its_token_only
+    an_entry_is_acked_or_a_dead_letter_and_never_both
     ten_consumers_handle_every_entry
 }
 
@@ -1325,8 +1327,8 @@ async fn a_dead_letter_says_where_it_comes_from_and_is_written_once(store: Subje
     let fetched = fetch(&store, &g, "c", Fetch::entries(1).wait(LONG)).await.remove(0);
     let first = store.dead_letter(&g, fetched.clone(), &dead, "no such user", None).await.unwrap();
     let again = store.dead_letter(&g, fetched.clone(), &dead, "no such user", None).await.unwrap();
-    assert_eq!(first, again);
     let letters = read(&store, &dead, Position::Start).await;
+    assert_eq!((first, again), (Some(letters.entries[0].id), None));
     assert_eq!(numbers(&letters), [7]);
     let letter = &letters.entries[0];
     assert_eq!((letter.name.as_ref() as &str, letter.header("own")), ("test.number", Some("kept")));
@@ -1340,6 +1342,58 @@ async fn a_dead_letter_says_where_it_comes_from_and_is_written_once(store: Subje
     ] {
         assert_eq!(letter.header(header), Some(value));
     }
+    assert_eq!(info(&store, &g).await.pending, 0);
+}
+
+async fn a_dead_letter_is_written_of_what_is_pending_under_its_token_only(store: Subject) {
+    let (g, dead) = (group("t"), topic("dead:t"));
+    store.create_group(&g, Position::Start).await.unwrap();
+    append(&store, &g.topic, 0..2).await;
+    let fetched = fetch(&store, &g, "c", Fetch::entries(2).visibility(SHORT).wait(LONG)).await;
+    assert_eq!(store.ack(&g, vec![fetched[0].token.clone()]).await.unwrap(), 1);
+    assert_eq!(store.dead_letter(&g, fetched[0].clone(), &dead, "late", None).await.unwrap(), None, "it is acked");
+    let again = fetch(&store, &g, "d", Fetch::entries(2).visibility(SHORT).wait(LONG)).await.remove(0);
+    assert_eq!((again.id, again.attempt), (fetched[1].id, 2));
+    assert_eq!(store.dead_letter(&g, fetched[1].clone(), &dead, "late", None).await.unwrap(), None, "someone else has it");
+    assert_eq!(store.info(&dead).await.unwrap().entries, 0);
+    assert!(store.dead_letter(&g, again.clone(), &dead, "in time", None).await.unwrap().is_some());
+    assert_eq!(store.ack(&g, vec![again.token]).await.unwrap(), 0, "its letter is written");
+    assert_eq!((kept(&store, &dead).await, info(&store, &g).await.pending), (vec![1], 0));
+    let nobodys = Group::new(g.topic.clone(), name("nobodys"));
+    let unknown = store.dead_letter(&nobodys, fetched[1].clone(), &dead, "no", None).await;
+    assert!(matches!(unknown, Ok(None) | Err(StoreError::NoGroup(_))), "{unknown:?}");
+}
+
+/// A late failure and a late Ok of one entry at the same time: one of them counts.
+async fn an_entry_is_acked_or_a_dead_letter_and_never_both(store: Subject) {
+    let (g, dead) = (group("t"), topic("dead:t"));
+    store.create_group(&g, Position::Start).await.unwrap();
+    // There is a topic for them.
+    append(&store, &dead, 1_000..1_001).await;
+    store.append(&g.topic, Append::many((0..64).map(entry).collect())).await.unwrap();
+    let fetched = fetch(&store, &g, "c", Fetch::entries(64).visibility(LONG).wait(LONG)).await;
+    assert_eq!(fetched.len(), 64);
+    let mut races = Vec::new();
+    for (n, one) in fetched.into_iter().enumerate() {
+        let (acks, buries, token) = (Arc::clone(&store), Arc::clone(&store), one.token.clone());
+        let (of_ack, of_bury, to, id) = (g.clone(), g.clone(), dead.clone(), one.id);
+        let acked = tokio::spawn(async move {
+            for _ in 0..n % 4 {
+                tokio::task::yield_now().await;
+            }
+            acks.ack(&of_ack, vec![token]).await.unwrap()
+        });
+        let buried = tokio::spawn(async move { buries.dead_letter(&of_bury, one, &to, "late", None).await.unwrap() });
+        races.push((id, acked, buried));
+    }
+    let mut letters = BTreeSet::new();
+    for (id, acked, buried) in races {
+        let (acked, buried) = (acked.await.unwrap(), buried.await.unwrap());
+        assert_eq!(acked + u64::from(buried.is_some()), 1, "{id} was acked {acked} times, its letter is {buried:?}");
+        letters.extend(buried);
+    }
+    let written = read(&store, &dead, Position::Start).await;
+    assert_eq!(written.entries.iter().skip(1).map(|entry| entry.id).collect::<BTreeSet<_>>(), letters);
     assert_eq!(info(&store, &g).await.pending, 0);
 }
 

@@ -95,7 +95,7 @@ async fn a_faulty_store_writes_dead_letters_as_the_one_inside_does_and_fails_as_
     let down = faulty.dead_letter(&group(), fetched.clone(), &topic("dead"), "no", None).await;
     assert!(matches!(down, Err(StoreError::Unavailable { .. })), "{down:?}");
     faulty.set_down(false);
-    assert_eq!(faulty.dead_letter(&group(), fetched, &topic("dead"), "no", None).await.unwrap(), EntryId::MAX);
+    assert_eq!(faulty.dead_letter(&group(), fetched, &topic("dead"), "no", None).await.unwrap(), Some(EntryId::MAX));
 }
 
 /// The contract suite passed stores that lose entries. Each of these does, in one way, and fails in the case that is named.
@@ -281,7 +281,7 @@ impl Store for Wrong {
         _: &'a Topic,
         _: &'a str,
         _: Option<Trim>,
-    ) -> StoreFuture<'a, EntryId> {
-        Box::pin(std::future::ready(Ok(EntryId::MAX)))
+    ) -> StoreFuture<'a, Option<EntryId>> {
+        Box::pin(std::future::ready(Ok(Some(EntryId::MAX))))
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ids::EntryId;
 use crate::log::embedded::store::EmbeddedStore;
 use crate::log::embedded::writer::Request;
 use crate::log::entry::Append;
@@ -102,6 +103,17 @@ impl Store for EmbeddedStore {
             let now_ms = self.now_ms();
             self.change_each(group, &tokens, |slot, token| slot.state.extend(token, visibility, now_ms))
         })
+    }
+
+    fn dead_letter<'a>(
+        &'a self,
+        group: &'a Group,
+        fetched: Fetched,
+        to: &'a Topic,
+        reason: &'a str,
+        trim: Option<Trim>,
+    ) -> StoreFuture<'a, Option<EntryId>> {
+        Box::pin(self.bury(group, fetched, to, reason, trim))
     }
 
     fn pending<'a>(&'a self, group: &'a Group, query: PendingQuery) -> StoreFuture<'a, Vec<Pending>> {

@@ -8,6 +8,7 @@ use crate::log::embedded::read;
 use crate::log::embedded::row::Meta;
 use crate::log::embedded::store::EmbeddedStore;
 use crate::log::embedded::topics::GroupSlot;
+use crate::log::entry::Append;
 use crate::log::entry::Entry;
 use crate::log::entry::Fetch;
 use crate::log::entry::Fetched;
@@ -16,7 +17,9 @@ use crate::log::entry::GroupInfo;
 use crate::log::entry::Limit;
 use crate::log::entry::Name;
 use crate::log::entry::Token;
+use crate::log::entry::Trim;
 use crate::log::error::StoreError;
+use crate::log::store::letter;
 use crate::observe;
 use crate::topic::Topic;
 
@@ -216,6 +219,25 @@ impl EmbeddedStore {
         self.fetched(group, &known, tokens)
     }
 
+    /// While the letter is on its way to the disk nobody can ack the entry, nor has it.
+    pub(super) async fn bury(
+        &self,
+        group: &Group,
+        fetched: Fetched,
+        to: &Topic,
+        reason: &str,
+        trim: Option<Trim>,
+    ) -> Result<Option<EntryId>, StoreError> {
+        let letter = letter(group, &fetched, reason, self.inner.shared.settings.limits);
+        if !self.group(group, |_, slot| slot.state.begin_burial(&fetched.token))? {
+            return Ok(None);
+        }
+        let mut burial = Burial { store: self, group, token: fetched.token, written: false };
+        let appended = self.append_batch(to, Append { trim, ..Append::one(letter) }).await?;
+        burial.written = true;
+        Ok(appended.first().map(|appended| appended.id))
+    }
+
     pub(super) fn groups_of(&self, topic: &Topic) -> Result<Vec<GroupInfo>, StoreError> {
         self.inner.shared.engine.check_open()?;
         let topics = self.inner.shared.lock();
@@ -235,6 +257,24 @@ impl EmbeddedStore {
     }
 }
 
+/// A dead letter that is being written. If that fails, or is given up, the entry is anyone's; the letter that is written all the same has a key.
+struct Burial<'a> {
+    store: &'a EmbeddedStore,
+    group: &'a Group,
+    token: Token,
+    written: bool,
+}
+
+impl Drop for Burial<'_> {
+    fn drop(&mut self) {
+        let now_ms = self.store.now_ms();
+        // A group that is gone by now has nothing to bury.
+        let _ = self.store.change_each(self.group, std::slice::from_ref(&self.token), |slot, token| {
+            slot.state.end_burial(token, self.written, now_ms)
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -242,7 +282,6 @@ mod tests {
     use super::*;
     use crate::log::embedded::crash::Tape;
     use crate::log::embedded::crash::open;
-    use crate::log::entry::Append;
     use crate::log::entry::NewEntry;
     use crate::log::entry::PendingQuery;
     use crate::log::entry::Position;

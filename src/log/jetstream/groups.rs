@@ -18,12 +18,14 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 
 use crate::ids::EntryId;
+use crate::log::entry::Append;
 use crate::log::entry::Fetched;
 use crate::log::entry::Group;
 use crate::log::entry::GroupInfo;
 use crate::log::entry::Name;
 use crate::log::entry::Position;
 use crate::log::entry::Token;
+use crate::log::entry::Trim;
 use crate::log::error::StoreError;
 use crate::log::jetstream::Shared;
 use crate::log::jetstream::api;
@@ -36,6 +38,7 @@ use crate::log::jetstream::codec;
 use crate::log::jetstream::connection::Again;
 use crate::log::jetstream::connection::NoAnswer;
 use crate::log::pending::PENDING_MAX;
+use crate::log::store::letter;
 use crate::sync::lock;
 use crate::topic::Topic;
 
@@ -72,6 +75,23 @@ enum State {
     /// The last delivery that this process had.
     Delivered(u32),
     Acked,
+    /// An ack of that delivery is under way, or a dead letter: nothing else counts until it is known what became of it.
+    Settling(u32),
+}
+
+/// An ack or a dead letter that is under way. If that fails, or is given up, the delivery is as it was.
+struct Settling<'a> {
+    held: &'a Held,
+    group: &'a Group,
+    seq: u64,
+}
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        if let Some(State::Settling(attempt)) = self.held.get(self.group, self.seq) {
+            self.held.set(self.group, self.seq, State::Delivered(attempt));
+        }
+    }
 }
 
 impl Held {
@@ -142,7 +162,7 @@ impl Held {
         let held = groups.get_mut(group)?;
         let now = Instant::now();
         let attempt = match held.entries.get(&seq) {
-            Some(State::Acked) => return None,
+            Some(State::Acked | State::Settling(_)) => return None,
             Some(State::Delivered(attempt)) => attempt.saturating_add(1),
             None => 1,
         };
@@ -152,6 +172,19 @@ impl Held {
         held.taken.insert(seq, Taken { until: now + visibility, visibility });
         held.entries.insert(seq, State::Delivered(attempt));
         Some(attempt)
+    }
+
+    /// Begins to settle a delivery, the last or with `any` an earlier one. `None`: nothing is known of it here.
+    fn settle(&self, group: &Group, seq: u64, attempt: u32, any: bool) -> Option<bool> {
+        let mut groups = lock(&self.0);
+        let state = groups.get_mut(group)?.entries.get_mut(&seq)?;
+        match *state {
+            State::Delivered(last) if any || last == attempt => {
+                *state = State::Settling(last);
+                Some(true)
+            }
+            _ => Some(false),
+        }
     }
 
     /// What was told to the server of an entry counts for one that is taken, too.
@@ -333,29 +366,43 @@ impl Shared {
         self.act(group, tokens, &Act::Extend).await
     }
 
+    pub(super) async fn bury(
+        &self,
+        group: &Group,
+        fetched: Fetched,
+        to: &Topic,
+        reason: &str,
+        trim: Option<Trim>,
+    ) -> Result<Option<EntryId>, StoreError> {
+        let (stream, consumer, seq) = (self.stream(&group.topic), consumer(&group.name), codec::seq(fetched.token.id));
+        let Some(reply) = reply_of(&fetched.token, &stream, &consumer) else { return Ok(None) };
+        let Some(_settling) = self.settling(group, seq, fetched.token.attempt, false, &mut None).await? else { return Ok(None) };
+        let letter = letter(group, &fetched, reason, self.settings.limits);
+        let appended = self.append(to, Append { trim, ..Append::one(letter) }).await?;
+        self.tell(group, reply, &Act::Ack.body(), self.deadline()).await?;
+        self.held.set(group, seq, State::Acked);
+        Ok(appended.first().map(|appended| appended.id))
+    }
+
     async fn act(&self, group: &Group, tokens: &[Token], act: &Act) -> Result<u64, StoreError> {
         let deadline = self.deadline();
         let (stream, consumer) = (self.stream(&group.topic), consumer(&group.name));
         let mut floor = None;
-        let mut wanted = Vec::new();
+        let (mut wanted, mut settling) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         for token in tokens {
             let seq = codec::seq(token.id);
-            let reply = token.handle.as_deref().filter(|reply| {
-                codec::delivered(reply).is_some_and(|at| (at.stream, at.consumer, at.seq) == (&*stream, &*consumer, seq))
-            });
-            let Some(reply) = reply else { continue };
+            let Some(reply) = reply_of(token, &stream, &consumer) else { continue };
             let counts = match (self.held.get(group, seq), act) {
-                (Some(State::Acked), _) => false,
-                (Some(State::Delivered(_)), Act::Ack) => true,
-                (Some(State::Delivered(attempt)), _) => attempt == token.attempt,
-                // Another process fetched it, or this one before it restarted: what is below the floor is acked for sure.
-                (None, _) => {
-                    if floor.is_none() {
-                        floor = Some(self.ack_floor(group, deadline).await?);
-                    }
-                    floor.is_some_and(|floor| seq > floor)
+                (_, Act::Ack) => {
+                    let settled = self.settling(group, seq, token.attempt, true, &mut floor).await?;
+                    let counts = settled.is_some();
+                    settling.extend(settled);
+                    counts
                 }
+                (Some(State::Acked | State::Settling(_)), _) => false,
+                (Some(State::Delivered(attempt)), _) => attempt == token.attempt,
+                (None, _) => self.is_above_floor(group, seq, &mut floor).await?,
             };
             if counts && seen.insert(seq) {
                 wanted.push((seq, reply.to_owned()));
@@ -446,12 +493,52 @@ impl Shared {
         Ok(fetched)
     }
 
+    /// Begins to settle a delivery; `None`: it does not count.
+    async fn settling<'a>(
+        &'a self,
+        group: &'a Group,
+        seq: u64,
+        attempt: u32,
+        any: bool,
+        floor: &mut Option<u64>,
+    ) -> Result<Option<Settling<'a>>, StoreError> {
+        let begun = match self.held.settle(group, seq, attempt, any) {
+            Some(begun) => begun,
+            None => {
+                let is_above = self.is_above_floor(group, seq, floor).await?;
+                if is_above {
+                    self.held.set(group, seq, State::Settling(attempt));
+                }
+                is_above
+            }
+        };
+        Ok(begun.then_some(Settling { held: &self.held, group, seq }))
+    }
+
+    /// Another process fetched it, or this one before it restarted: what is below the floor is acked for sure.
+    async fn is_above_floor(&self, group: &Group, seq: u64, floor: &mut Option<u64>) -> Result<bool, StoreError> {
+        let known = match *floor {
+            Some(known) => known,
+            None => self.ack_floor(group, self.deadline()).await?,
+        };
+        *floor = Some(known);
+        Ok(seq > known)
+    }
+
     async fn ack_floor(&self, group: &Group, deadline: Instant) -> Result<u64, StoreError> {
         match self.group_consumer(group, deadline).await? {
             Some(info) => Ok(info.ack_floor.stream_seq),
             None => Err(StoreError::NoGroup(group.clone())),
         }
     }
+}
+
+/// Where a token's delivery is answered; `None`: it is none of this group.
+fn reply_of<'a>(token: &'a Token, stream: &str, consumer: &str) -> Option<&'a str> {
+    let is_it = |reply: &&str| {
+        codec::delivered(reply).is_some_and(|at| (at.stream, at.consumer, at.seq) == (stream, consumer, codec::seq(token.id)))
+    };
+    token.handle.as_deref().filter(is_it)
 }
 
 fn about(group: &Group, visibility_settled: bool) -> Option<String> {

@@ -38,6 +38,7 @@ use self::read::Cursors;
 use self::tail::JetStreamTail;
 use self::topics::Known;
 use self::unreadable::Unreadable;
+use crate::ids::EntryId;
 use crate::log::entry::Append;
 use crate::log::entry::Appended;
 use crate::log::entry::Batch;
@@ -231,6 +232,17 @@ impl Store for JetStreamStore {
     /// For the group's visibility, whatever is asked.
     fn extend<'a>(&'a self, group: &'a Group, tokens: Vec<Token>, _: Duration) -> StoreFuture<'a, u64> {
         at_topic(&group.topic, async move { self.shared.extend(group, &tokens).await })
+    }
+
+    fn dead_letter<'a>(
+        &'a self,
+        group: &'a Group,
+        fetched: Fetched,
+        to: &'a Topic,
+        reason: &'a str,
+        trim: Option<Trim>,
+    ) -> StoreFuture<'a, Option<EntryId>> {
+        at_topic(&group.topic, self.shared.bury(group, fetched, to, reason, trim))
     }
 
     fn pending<'a>(&'a self, _: &'a Group, _: PendingQuery) -> StoreFuture<'a, Vec<Pending>> {

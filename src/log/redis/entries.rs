@@ -48,6 +48,15 @@ impl Shared {
     }
 
     async fn append_by_script(&self, topic: &Topic, batch: &Append) -> Result<Vec<Appended>, StoreError> {
+        let (keys, index_of) = self.append_keys(topic, batch);
+        let mut command = SCRIPTS.append.on(&keys);
+        self.append_args(&mut command, batch, &index_of);
+        let again = if batch.entries.iter().all(|entry| entry.dedup.is_some()) { Again::Same } else { Again::Never };
+        appended(self.ask(command, again, None).await?, batch)
+    }
+
+    /// The keys of `append.lua`, and which of them belongs to which idempotency key.
+    pub(super) fn append_keys<'a>(&self, topic: &Topic, batch: &'a Append) -> (Vec<String>, HashMap<&'a str, usize>) {
         let mut keys = vec![self.keys.stream(topic), self.keys.meta(topic)];
         let mut index_of = HashMap::new();
         for key in batch.entries.iter().filter_map(|entry| entry.dedup.as_deref()) {
@@ -56,7 +65,11 @@ impl Shared {
                 keys.len() - 2
             });
         }
-        let mut command = SCRIPTS.append.on(&keys);
+        (keys, index_of)
+    }
+
+    /// The arguments of `append.lua`.
+    pub(super) fn append_args(&self, command: &mut redis::Cmd, batch: &Append, index_of: &HashMap<&str, usize>) {
         command.arg(batch.expect_last.map_or_else(String::new, |last| last.to_string()));
         command.arg(millis(self.dedup_window).max(1));
         let (kind, to) = batch.trim.and_then(trim_args).unwrap_or_default();
@@ -64,20 +77,8 @@ impl Shared {
         for entry in &batch.entries {
             let key = entry.dedup.as_deref().and_then(|key| index_of.get(key)).copied().unwrap_or(0);
             command.arg(key).arg(fields::args(entry));
-            fields::write(entry, &mut command);
+            fields::write(entry, command);
         }
-        let again = if batch.entries.iter().all(|entry| entry.dedup.is_some()) { Again::Same } else { Again::Never };
-        let mut answer = reply::list(self.ask(command, again, None).await?)?.into_iter();
-        let said = reply::text(answer.next().unwrap_or(Value::Nil))?;
-        if said == "conflict" {
-            let last = reply::id(&answer.next().unwrap_or(Value::Nil))?;
-            return Err(StoreError::Conflict { expected: batch.expect_last.unwrap_or_default(), last: Some(last) });
-        }
-        let mut appended = Vec::with_capacity(batch.entries.len());
-        while let (Some(id), Some(duplicate)) = (answer.next(), answer.next()) {
-            appended.push(Appended { id: reply::id(&id)?, duplicate: reply::int(&duplicate)? == 1 });
-        }
-        Ok(appended)
     }
 
     pub(super) async fn read(&self, topic: &Topic, from: Position, limit: Limit) -> Result<Batch, StoreError> {
@@ -193,8 +194,23 @@ impl Shared {
     }
 }
 
+/// What `append.lua` answers.
+pub(super) fn appended(answer: Value, batch: &Append) -> Result<Vec<Appended>, StoreError> {
+    let mut answer = reply::list(answer)?.into_iter();
+    let said = reply::text(answer.next().unwrap_or(Value::Nil))?;
+    if said == "conflict" {
+        let last = reply::id(&answer.next().unwrap_or(Value::Nil))?;
+        return Err(StoreError::Conflict { expected: batch.expect_last.unwrap_or_default(), last: Some(last) });
+    }
+    let mut appended = Vec::with_capacity(batch.entries.len());
+    while let (Some(id), Some(duplicate)) = (answer.next(), answer.next()) {
+        appended.push(Appended { id: reply::id(&id)?, duplicate: reply::int(&duplicate)? == 1 });
+    }
+    Ok(appended)
+}
+
 /// What the limits of every store do not say.
-fn check(batch: &Append) -> Result<(), StoreError> {
+pub(super) fn check(batch: &Append) -> Result<(), StoreError> {
     let mut bytes = 0_usize;
     for entry in &batch.entries {
         if entry.headers.len() > HEADERS_MAX {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio::time::timeout_at;
 
 use crate::ids::EntryId;
+use crate::log::entry::Append;
 use crate::log::entry::ConsumerInfo;
 use crate::log::entry::Fetch;
 use crate::log::entry::Fetched;
@@ -23,13 +24,17 @@ use crate::log::entry::Pending;
 use crate::log::entry::PendingQuery;
 use crate::log::entry::Position;
 use crate::log::entry::Token;
+use crate::log::entry::Trim;
 use crate::log::error::StoreError;
 use crate::log::redis::client::Again;
 use crate::log::redis::client::Request;
 use crate::log::redis::client::Shared;
+use crate::log::redis::entries::appended;
+use crate::log::redis::entries::check;
 use crate::log::redis::fields;
 use crate::log::redis::reply;
 use crate::log::redis::script::SCRIPTS;
+use crate::log::store::letter;
 use crate::topic::Topic;
 
 /// One waiting fetch of each group looks for all of them; the others queue behind it. A hundred that wait cost an append as much as one.
@@ -212,6 +217,31 @@ impl Shared {
             command.arg(token.id.to_string());
         }
         reply::count(&self.ask(command, Again::Never, Some(group)).await?)
+    }
+
+    /// One step: whoever acks it at the same time has done so before, and nothing is written, or finds it acked.
+    pub(super) async fn bury(
+        &self,
+        group: &Group,
+        fetched: Fetched,
+        to: &Topic,
+        reason: &str,
+        trim: Option<Trim>,
+    ) -> Result<Option<EntryId>, StoreError> {
+        let batch = Append { trim, ..Append::one(letter(group, &fetched, reason, self.limits)) };
+        batch.check(&self.limits)?;
+        check(&batch)?;
+        let of = self.keys.group(group);
+        let (append, index_of) = self.append_keys(to, &batch);
+        let keys: Vec<_> = [of.stream, of.due, of.leaving].into_iter().chain(append).collect();
+        let mut command = SCRIPTS.bury.on(&keys);
+        command.arg(group.name.as_str()).arg(fetched.token.id.to_string()).arg(fetched.token.attempt);
+        self.append_args(&mut command, &batch, &index_of);
+        let answer = self.ask(command, Again::Never, Some(group)).await?;
+        if matches!(&answer, Value::Array(said) if said.is_empty()) {
+            return Ok(None);
+        }
+        Ok(appended(answer, &batch)?.first().map(|appended| appended.id))
     }
 
     /// `nack` or `extend`: due again in `after`.

@@ -30,7 +30,8 @@
 //! * An append is answered when the server has it: on disk by then if it says `appendfsync always`, up to a second later with `everysec`. Not on a replica:
 //!   a failover may lose answered entries.
 //! * A user needs the rights `@stream`, `@scripting`, `@connection`, and on the helper keys reading and writing; `client|tracking` to be told of changes.
-//! * One append without key, condition and trim is a plain `XADD`; each other method is one script, that is, one step.
+//! * One append without key, condition and trim is a plain `XADD`; each other method is one script, that is, one step. That of a dead letter is one over two
+//!   topics: in a cluster, both names would need one hash tag.
 //! * An append under keys is repeated until the time-out when its answer is lost, and its entry is there once. What else was sent and not answered is
 //!   [`Unavailable`](StoreError::Unavailable) with [`Unknown`](crate::log::Outcome::Unknown).
 //! * What `XTRIM` and `XDEL` of others removed is a gap, but not a certain one: a reader may be told of one where it misses nothing.
@@ -58,6 +59,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::ids::EntryId;
 use crate::log::entry::Append;
 use crate::log::entry::Appended;
 use crate::log::entry::Batch;
@@ -262,6 +264,17 @@ impl Store for RedisStore {
 
     fn extend<'a>(&'a self, group: &'a Group, tokens: Vec<Token>, visibility: Duration) -> StoreFuture<'a, u64> {
         at_topic(&group.topic, async move { self.shared.give(group, "extend", &tokens, visibility).await })
+    }
+
+    fn dead_letter<'a>(
+        &'a self,
+        group: &'a Group,
+        fetched: Fetched,
+        to: &'a Topic,
+        reason: &'a str,
+        trim: Option<Trim>,
+    ) -> StoreFuture<'a, Option<EntryId>> {
+        at_topic(&group.topic, self.shared.bury(group, fetched, to, reason, trim))
     }
 
     fn pending<'a>(&'a self, group: &'a Group, query: PendingQuery) -> StoreFuture<'a, Vec<Pending>> {

@@ -15,6 +15,8 @@ pub(super) struct Script {
 #[derive(Debug)]
 pub(super) struct Scripts {
     pub(super) append: Script,
+    /// Takes the arguments of `append` behind its own.
+    pub(super) bury: Script,
     pub(super) state: Script,
     pub(super) page: Script,
     pub(super) trim: Script,
@@ -39,6 +41,13 @@ macro_rules! script {
 
 pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
     append: script!("append"),
+    bury: Script::new(concat!(
+        include_str!("lua/prelude.lua"),
+        "local function append(KEYS, ARGV)\n",
+        include_str!("lua/append.lua"),
+        "end\n",
+        include_str!("lua/bury.lua"),
+    )),
     state: script!("state"),
     page: script!("page"),
     trim: script!("trim"),
@@ -75,6 +84,7 @@ impl Script {
 pub(super) fn load() -> Vec<Cmd> {
     let Scripts {
         append,
+        bury,
         state,
         page,
         trim,
@@ -90,7 +100,7 @@ pub(super) fn load() -> Vec<Cmd> {
         remove,
         delete,
     } = &*SCRIPTS;
-    [append, state, page, trim, create, destroy, groups, fetch, claim, ack, give, pending, consumers, remove, delete]
+    [append, bury, state, page, trim, create, destroy, groups, fetch, claim, ack, give, pending, consumers, remove, delete]
         .into_iter()
         .map(|script| {
             let mut command = redis::cmd("SCRIPT");
