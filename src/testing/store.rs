@@ -185,6 +185,7 @@ cases! {
     the_idle_are_claimed
     a_removed_consumers_entries_are_anyones
     an_entry_trimmed_while_pending_comes_without_content
+    an_entry_trimmed_while_pending_can_be_kept
     a_group_at_a_trimmed_position_goes_on_with_what_is_kept
     lag_counts_what_nobody_has_had
     an_unknown_group_is_an_error
@@ -1256,6 +1257,27 @@ async fn an_entry_trimmed_while_pending_comes_without_content(store: Subject) {
     }
     store.ack(&g, tokens(&again)).await.unwrap();
     assert_eq!(info(&store, &g).await.pending, 0, "nothing is stuck");
+}
+
+async fn an_entry_trimmed_while_pending_can_be_kept(store: Subject) {
+    if !store.caps().pending {
+        return;
+    }
+    let g = group("t");
+    append(&store, &g.topic, 0..1).await;
+    store.create_group(&g, Position::Start).await.unwrap();
+    let fetched = fetch(&store, &g, "one", Fetch::entries(1).visibility(LONG).wait(LONG)).await;
+    store.trim(&g.topic, Trim::Len(0)).await.unwrap();
+    assert_eq!(store.extend(&g, tokens(&fetched), LONG).await.unwrap(), 1);
+    let pending = store.pending(&g, PendingQuery::first(9)).await.unwrap();
+    assert_eq!(
+        pending.iter().map(|of| (of.id, of.attempt)).collect::<Vec<_>>(),
+        [(fetched[0].id, 1)],
+        "it is still its consumer's"
+    );
+    assert_eq!(store.nack(&g, tokens(&fetched), Duration::ZERO).await.unwrap(), 1);
+    let again = fetch(&store, &g, "two", Fetch::entries(1).wait(LONG)).await.remove(0);
+    assert_eq!((again.id, again.attempt, again.entry), (fetched[0].id, 2, None));
 }
 
 async fn a_group_at_a_trimmed_position_goes_on_with_what_is_kept(store: Subject) {

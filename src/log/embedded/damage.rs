@@ -1,8 +1,10 @@
-//! Damage: tests that change single bytes of a file, and hold what is read of it against what was written.
+//! Damage: tests that change single bytes of a file, or take rows out of it, and hold what is read of it against what was written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+use redb::ReadableTable;
 
 use crate::ids::EntryId;
 use crate::log::Append;
@@ -22,6 +24,9 @@ use crate::log::embedded::EmbeddedStore;
 use crate::log::embedded::crash::Random;
 use crate::log::embedded::crash::Tape;
 use crate::log::embedded::crash::open;
+use crate::log::embedded::engine::Level;
+use crate::log::embedded::engine::counts;
+use crate::log::embedded::row;
 use crate::topic::Topic;
 
 /// All that can be read of a store.
@@ -147,3 +152,108 @@ fn embedded_finds_every_changed_byte_or_is_not_touched_by_it() {
 
 /// Bytes changed, one at a time.
 const FLIPS: u64 = 2_000;
+
+// ---- rows that are not there ---------------------------------------------------------------------------------------------
+
+/// The keys of these rows, in order.
+fn keys(store: &EmbeddedStore, which: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
+    let all = store.inner.shared.engine.read(|rows| {
+        let mut keys = Vec::new();
+        for row in rows.table.iter()? {
+            keys.push(row?.0.value().to_vec());
+        }
+        Ok(keys)
+    });
+    all.unwrap().into_iter().filter(|key| which(key)).collect()
+}
+
+/// Makes a row what it is not, or none, behind the store's back: what a page that was written and never reached the disk comes to.
+fn replace(store: &EmbeddedStore, key: &[u8], value: Option<&[u8]>) -> Option<Vec<u8>> {
+    let replaced = store.inner.shared.engine.write(Level::Synced, |rows| {
+        let old = match value {
+            Some(value) => rows.table.insert(key, value)?,
+            None => rows.table.remove(key)?,
+        };
+        Ok(old.map(|old| old.value().to_vec()))
+    });
+    replaced.map_err(StoreError::from).unwrap()
+}
+
+fn is_corrupt<T: std::fmt::Debug>(answer: Result<T, StoreError>, what: &str) {
+    assert!(matches!(answer, Err(StoreError::Corrupt { .. })), "{what}: {answer:?}");
+}
+
+/// Nothing but the sum in the store's row misses a pending entry, a key or a group: without it they were gone and nobody said so.
+#[actix::test]
+async fn embedded_refuses_a_file_that_lacks_a_row_or_has_an_older_one() {
+    let image = image().await;
+    let all = keys(&open(Tape::of(image.clone())).unwrap(), counts);
+    for kind in [row::TOPIC, row::GROUP, row::HELD, row::KEYS] {
+        let mut of_kind = all.iter().filter(|key| key[0] == kind);
+        let key = of_kind.next().unwrap_or_else(|| panic!("there is none of kind {kind}"));
+        let tape = Tape::of(image.clone());
+        let store = open(Arc::clone(&tape)).unwrap();
+        assert!(replace(&store, key, None).is_some());
+        drop(store);
+        is_corrupt(open(tape), &format!("without the row {key:?}"));
+    }
+    let tape = Tape::of(image.clone());
+    let store = open(Arc::clone(&tape)).unwrap();
+    let (topic, key) = (topic(0), row::topic_key(store.inner.shared.lock().by_name[&topic(0)].meta.no));
+    let older = replace(&store, &key, None).unwrap();
+    replace(&store, &key, Some(&older));
+    store.append(&topic, Append::one(NewEntry::new("n", "newer"))).await.unwrap();
+    replace(&store, &key, Some(&older));
+    is_corrupt(store.read(&topic, Position::Start, Limit::default()).await, "an older row under an open store");
+    drop(store);
+    is_corrupt(open(tape), "an older row");
+}
+
+/// Blocks are not in the sum: that each begins where the one before it ended is what proves that none is missing.
+#[actix::test]
+async fn embedded_finds_every_block_that_is_missing() {
+    let image = image().await;
+    let store = open(Tape::of(image.clone())).unwrap();
+    let blocks = keys(&store, |key| key[0] == row::BLOCK);
+    assert!(blocks.len() > 20);
+    let numbers: BTreeMap<_, _> =
+        store.inner.shared.lock().by_name.iter().map(|(topic, state)| (state.meta.no, topic.clone())).collect();
+    for key in blocks {
+        let (no, first) = row::parse_block_key(&key).unwrap();
+        let topic = &numbers[&no];
+        let whole = replace(&store, &key, None).unwrap();
+        for entries in [1, 7, 10_000] {
+            let (mut from, mut read) = (Position::Start, Ok(()));
+            while read.is_ok() {
+                match store.read(topic, from, Limit { entries, bytes: usize::MAX }).await {
+                    Ok(batch) if batch.caught_up => break,
+                    Ok(batch) => from = Position::After(batch.next),
+                    Err(error) => read = Err(error),
+                }
+            }
+            is_corrupt(read, &format!("{topic} without the block of {first}, in pages of {entries}"));
+        }
+        let before = first.prev().unwrap();
+        is_corrupt(store.read(topic, Position::After(before), Limit::entries(1)).await, "right before it");
+        replace(&store, &key, Some(&whole));
+    }
+    drop(store);
+    let expected = contents(&open(Tape::of(image.clone())).unwrap()).await.unwrap();
+    assert_eq!(expected.topics.len(), 7);
+}
+
+/// A topic whose row cannot be found any more looks like one that does not exist: empty, and its entries trimmed.
+#[actix::test]
+async fn embedded_does_not_take_a_topic_whose_row_is_missing_for_none() {
+    let image = image().await;
+    let store = open(Tape::of(image)).unwrap();
+    let no = store.inner.shared.lock().by_name[&topic(1)].meta.no;
+    assert!(replace(&store, &row::topic_key(no), None).is_some());
+    is_corrupt(store.read(&topic(1), Position::Start, Limit::default()).await, "reading");
+    is_corrupt(store.info(&topic(1)).await, "its numbers");
+    let fetch = Fetch::entries(5).visibility(Duration::from_secs(1));
+    is_corrupt(store.fetch(&group(), &Name::parse("d").unwrap(), fetch).await, "fetching new entries");
+    let claimed = store.claim(&group(), &Name::parse("d").unwrap(), Duration::ZERO, fetch).await;
+    assert!(claimed.as_ref().map_or(true, Vec::is_empty), "what is pending does not come as trimmed: {claimed:?}");
+    store.read(&topic(2), Position::Start, Limit::default()).await.unwrap();
+}
