@@ -14,7 +14,6 @@ use actix::prelude::*;
 use actix_pubsub::ConsumeError;
 use actix_pubsub::ConsumeOptions;
 use actix_pubsub::Consumer;
-use actix_pubsub::Delivery;
 use actix_pubsub::EntryId;
 use actix_pubsub::Failure;
 use actix_pubsub::Payload;
@@ -24,7 +23,6 @@ use actix_pubsub::log::Batch;
 use actix_pubsub::log::DEAD_LETTER_ATTEMPTS;
 use actix_pubsub::log::DEAD_LETTER_ID;
 use actix_pubsub::log::DEAD_LETTER_REASON;
-use actix_pubsub::log::Group;
 use actix_pubsub::log::GroupInfo;
 use actix_pubsub::log::Limit;
 use actix_pubsub::log::MemoryStore;
@@ -35,80 +33,18 @@ use actix_pubsub::log::Store;
 use actix_pubsub::log::Trim;
 use actix_pubsub::testing::faults::FaultyStore;
 
+use crate::support::Handled;
 use crate::support::Note;
 use crate::support::Word;
+use crate::support::Worker;
+use crate::support::append_notes as append;
+use crate::support::failed;
+use crate::support::group;
+use crate::support::memory;
+use crate::support::ok;
 use crate::support::quiet_panics;
 use crate::support::system;
 use crate::support::until;
-
-/// What a worker handled: the value, its attempt, and whether it said `Ok`.
-type Handled = Arc<Mutex<Vec<(u64, u32)>>>;
-type Answer = ResponseFuture<Result<(), Failure>>;
-type Work = Box<dyn FnMut(&Delivery<Note>, &mut Context<Worker>) -> Answer>;
-
-/// A consumer of notes on `t` in the group `workers`.
-struct Worker {
-    pubsub: PubSub,
-    options: ConsumeOptions,
-    handled: Handled,
-    work: Work,
-    consumer: Arc<Mutex<Option<Consumer>>>,
-}
-
-impl Worker {
-    fn new(pubsub: &PubSub, work: impl FnMut(&Delivery<Note>, &mut Context<Self>) -> Answer + 'static) -> Self {
-        let options = ConsumeOptions::new().backoff(Duration::from_millis(1), Duration::from_millis(5));
-        Self { pubsub: pubsub.clone(), options, handled: Handled::default(), work: Box::new(work), consumer: Arc::default() }
-    }
-
-    fn options(mut self, change: impl FnOnce(ConsumeOptions) -> ConsumeOptions) -> Self {
-        self.options = change(self.options);
-        self
-    }
-}
-
-impl Actor for Worker {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        let consumer = self.pubsub.consume::<Note, _>(ctx, "t", "workers", &self.options).unwrap();
-        *self.consumer.lock().unwrap() = Some(consumer);
-    }
-}
-
-impl Supervised for Worker {}
-
-impl Handler<Delivery<Note>> for Worker {
-    type Result = Answer;
-
-    fn handle(&mut self, delivery: Delivery<Note>, ctx: &mut Self::Context) -> Answer {
-        self.handled.lock().unwrap().push((delivery.0, delivery.attempt()));
-        (self.work)(&delivery, ctx)
-    }
-}
-
-fn ok() -> Answer {
-    Box::pin(std::future::ready(Ok(())))
-}
-
-fn failed(failure: impl Into<Failure>) -> Answer {
-    Box::pin(std::future::ready(Err(failure.into())))
-}
-
-fn memory() -> (MemoryStore, PubSub) {
-    let store = MemoryStore::new();
-    (store.clone(), PubSub::builder().log(store).build().unwrap())
-}
-
-fn group() -> Group {
-    Group::new("t".parse().unwrap(), "workers".parse().unwrap())
-}
-
-async fn append(pubsub: &PubSub, values: std::ops::Range<u64>) {
-    for value in values {
-        pubsub.append("t", &Note(value)).await.unwrap();
-    }
-}
 
 async fn info(store: &dyn Store) -> GroupInfo {
     let groups = store.groups(&group().topic).await.unwrap();

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,7 +10,6 @@ use actix::prelude::*;
 use actix_pubsub::AppendError;
 use actix_pubsub::ConsumeError;
 use actix_pubsub::ConsumeOptions;
-use actix_pubsub::Consumer;
 use actix_pubsub::Delivery;
 use actix_pubsub::Failure;
 use actix_pubsub::Followed;
@@ -33,54 +31,18 @@ use futures::FutureExt;
 use futures::StreamExt;
 
 use crate::support::Folder;
+use crate::support::Handled;
 use crate::support::Note;
 use crate::support::Word;
+use crate::support::Worker;
+use crate::support::append_notes as append;
+use crate::support::group;
+use crate::support::memory;
+use crate::support::ok;
 use crate::support::quiet_panics;
 use crate::support::spin_until;
 use crate::support::system;
 use crate::support::until;
-
-type Answer = ResponseFuture<Result<(), Failure>>;
-type Handled = Arc<Mutex<Vec<(u64, u32)>>>;
-type Work = Box<dyn FnMut(&Delivery<Note>, &mut Context<Worker>) -> Answer>;
-
-struct Worker {
-    pubsub: PubSub,
-    options: ConsumeOptions,
-    handled: Handled,
-    work: Work,
-    consumer: Arc<Mutex<Option<Consumer>>>,
-}
-
-impl Worker {
-    fn new(
-        pubsub: &PubSub,
-        options: ConsumeOptions,
-        work: impl FnMut(&Delivery<Note>, &mut Context<Self>) -> Answer + 'static,
-    ) -> Self {
-        Self { pubsub: pubsub.clone(), options, handled: Arc::default(), work: Box::new(work), consumer: Arc::default() }
-    }
-}
-
-impl Actor for Worker {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        let consumer = self.pubsub.consume::<Note, _>(ctx, "t", "workers", &self.options).unwrap();
-        *self.consumer.lock().unwrap() = Some(consumer);
-    }
-}
-
-impl Supervised for Worker {}
-
-impl Handler<Delivery<Note>> for Worker {
-    type Result = Answer;
-
-    fn handle(&mut self, delivery: Delivery<Note>, ctx: &mut Self::Context) -> Answer {
-        self.handled.lock().unwrap().push((delivery.0, delivery.attempt()));
-        (self.work)(&delivery, ctx)
-    }
-}
 
 struct Stop;
 
@@ -102,21 +64,8 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn ok() -> Answer {
-    Box::pin(std::future::ready(Ok(())))
-}
-
 fn options() -> ConsumeOptions {
     ConsumeOptions::new().backoff(ms(1), ms(5))
-}
-
-fn memory() -> (MemoryStore, PubSub) {
-    let store = MemoryStore::new();
-    (store.clone(), PubSub::builder().log(store).build().unwrap())
-}
-
-fn group() -> Group {
-    Group::new("t".parse().unwrap(), "workers".parse().unwrap())
 }
 
 fn info(store: &MemoryStore) -> Option<GroupInfo> {
@@ -131,12 +80,6 @@ fn dead(store: &MemoryStore) -> Vec<String> {
     let dead = "dead:t".parse().unwrap();
     let letters = store.read(&dead, Position::Start, Limit::entries(1_000)).now_or_never().unwrap().unwrap();
     letters.entries.iter().map(|letter| String::from_utf8(letter.payload.to_vec()).unwrap()).collect()
-}
-
-async fn append(pubsub: &PubSub, values: std::ops::Range<u64>) {
-    for value in values {
-        pubsub.append("t", &Note(value)).await.unwrap();
-    }
 }
 
 /// Reads until it is live and has returned `count` events.
@@ -218,7 +161,7 @@ fn an_extended_delivery_keeps_its_slot_and_holds_a_drain() {
         let (store, pubsub) = memory();
         append(&pubsub, 0..2).await;
         let (go, gone) = tokio::sync::watch::channel(false);
-        let worker = Worker::new(&pubsub, options().visibility(ms(50)), move |delivery, _| {
+        let worker = Worker::with(&pubsub, options().visibility(ms(50)), move |delivery, _| {
             let (extend, mut gone) = (delivery.extend(MINUTE), gone.clone());
             Box::pin(async move {
                 assert!(extend.await?);
@@ -286,7 +229,7 @@ fn a_poison_takes_none_of_those_with_it_that_were_handled_beside_it() {
             append(&pubsub, 0..6).await;
             while !settled(&store) {
                 // It panics at once, or in its future, where nobody sees whose it is.
-                let worker = Worker::new(&pubsub, options().concurrency(6).attempts(3), move |delivery, ctx| {
+                let worker = Worker::with(&pubsub, options().concurrency(6).attempts(3), move |delivery, ctx| {
                     let value = delivery.0;
                     assert!(value != 5 || late, "on purpose");
                     if value == 5 {
@@ -321,7 +264,7 @@ fn a_consumer_that_comes_back_under_its_name_keeps_what_it_has_by_then() {
             let (pubsub, handled) = (pubsub.clone(), Arc::clone(&handled));
             move |_| {
                 let named = options().backoff(ms(50), ms(50)).visibility(MINUTE).consumer("ledger-1").concurrency(4);
-                let mut worker = Worker::new(&pubsub, named, move |_, _| {
+                let mut worker = Worker::with(&pubsub, named, move |_, _| {
                     let mut gone = gone.clone();
                     Box::pin(async move {
                         gone.wait_for(|gone| *gone).await?;
@@ -368,7 +311,7 @@ fn dead_letters_cannot_go_where_they_come_from() {
             move |ctx| {
                 let to_itself = pubsub.consume::<Note, _>(ctx, "t", "workers", &options().dead_letter("t"));
                 tell.send(to_itself.map(drop)).unwrap();
-                Worker::new(&pubsub, options().dead_letter("u"), |_, _| Box::pin(std::future::ready(Err(Failure::dead("no")))))
+                Worker::with(&pubsub, options().dead_letter("u"), |_, _| Box::pin(std::future::ready(Err(Failure::dead("no")))))
             }
         });
         assert!(matches!(told.recv().unwrap(), Err(ConsumeError::DeadLetterTopic(topic)) if topic == "t"));
@@ -399,7 +342,7 @@ fn what_an_arbiter_leaves_behind_is_settled_elsewhere() {
         Worker::start_in_arbiter(&arbiter.handle(), {
             let (pubsub, faulty, handled) = (pubsub.clone(), faulty.clone(), Arc::clone(&handled));
             move |_| {
-                let mut worker = Worker::new(&pubsub, options().visibility(MINUTE).concurrency(4), move |delivery, _| {
+                let mut worker = Worker::with(&pubsub, options().visibility(MINUTE).concurrency(4), move |delivery, _| {
                     if delivery.0 == 3 {
                         faulty.set_down(true);
                     }
@@ -419,7 +362,7 @@ fn what_an_arbiter_leaves_behind_is_settled_elsewhere() {
         arbiter.stop();
         arbiter.join().unwrap();
         faulty.set_down(false);
-        let heir = Worker::new(&pubsub, options().visibility(MINUTE), |_, _| ok());
+        let heir = Worker::with(&pubsub, options().visibility(MINUTE), |_, _| ok());
         let heirs = Arc::clone(&heir.handled);
         heir.start();
         until("all is settled", || settled(&store)).await;
@@ -466,7 +409,7 @@ fn a_shutdown_waits_for_consumers_and_lets_go_of_the_store() {
             append(&pubsub, round..round + 1).await;
             let (go, gone) = tokio::sync::watch::channel(false);
             let done = Arc::clone(&finished);
-            let worker = Worker::new(&pubsub, options(), move |_, _| {
+            let worker = Worker::with(&pubsub, options(), move |_, _| {
                 let (mut gone, done) = (gone.clone(), Arc::clone(&done));
                 Box::pin(async move {
                     gone.wait_for(|gone| *gone).await?;
@@ -512,7 +455,7 @@ fn an_actor_that_ends_after_a_shutdown_gives_back_what_it_had() {
     system(async {
         let (store, pubsub) = memory();
         append(&pubsub, 0..3).await;
-        let worker = Worker::new(&pubsub, options().concurrency(3), |_, _| Box::pin(std::future::pending()));
+        let worker = Worker::with(&pubsub, options().concurrency(3), |_, _| Box::pin(std::future::pending()));
         let handled = Arc::clone(&worker.handled);
         let addr = worker.start();
         until("all are in hand", || handled.lock().unwrap().len() == 3).await;
@@ -627,7 +570,7 @@ fn a_store_that_does_not_wait_costs_time_and_not_the_arbiter() {
             let hasty = FaultyStore::new(Arc::new(store.clone()), 1);
             hasty.set_hasty(true);
             let pubsub = PubSub::builder().log(hasty).build().unwrap();
-            Worker::new(&pubsub, options(), |_, _| ok()).start();
+            Worker::with(&pubsub, options(), |_, _| ok()).start();
             append(&pubsub, 0..10).await;
             until("all is settled", || settled(&store)).await;
             tell.send(()).unwrap();

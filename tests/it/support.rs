@@ -1,4 +1,4 @@
-//! What the tests share: a probe actor that writes down what it gets, and ways to wait without sleeping.
+//! What the tests share: a probe actor that writes down what it gets, a worker that consumes, and ways to wait without sleeping.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -10,11 +10,17 @@ use std::time::Duration;
 use std::time::Instant;
 
 use actix::prelude::*;
+use actix_pubsub::ConsumeOptions;
+use actix_pubsub::Consumer;
+use actix_pubsub::Delivery;
 use actix_pubsub::Event;
+use actix_pubsub::Failure;
 use actix_pubsub::Payload;
 use actix_pubsub::PubSub;
 use actix_pubsub::SubscribeOptions;
 use actix_pubsub::Subscription;
+use actix_pubsub::log::Group;
+use actix_pubsub::log::MemoryStore;
 
 /// The message of most tests.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -153,6 +159,85 @@ pub(crate) async fn subscribe_with(
 ) -> Subscription {
     let pubsub = pubsub.clone();
     within(probe, move |_, ctx| pubsub.subscribe_with::<Note, _>(ctx, topic, &options)).await.expect("it can be subscribed")
+}
+
+/// What a worker handled: the value, and its attempt.
+pub(crate) type Handled = Arc<Mutex<Vec<(u64, u32)>>>;
+pub(crate) type Answer = ResponseFuture<Result<(), Failure>>;
+type OnDelivery = Box<dyn FnMut(&Delivery<Note>, &mut Context<Worker>) -> Answer>;
+
+/// A consumer of notes on `t` in the group `workers`.
+pub(crate) struct Worker {
+    pub(crate) pubsub: PubSub,
+    pub(crate) options: ConsumeOptions,
+    pub(crate) handled: Handled,
+    pub(crate) work: OnDelivery,
+    pub(crate) consumer: Arc<Mutex<Option<Consumer>>>,
+}
+
+impl Worker {
+    /// It tries again at once.
+    pub(crate) fn new(pubsub: &PubSub, work: impl FnMut(&Delivery<Note>, &mut Context<Self>) -> Answer + 'static) -> Self {
+        Self::with(pubsub, ConsumeOptions::new().backoff(Duration::from_millis(1), Duration::from_millis(5)), work)
+    }
+
+    pub(crate) fn with(
+        pubsub: &PubSub,
+        options: ConsumeOptions,
+        work: impl FnMut(&Delivery<Note>, &mut Context<Self>) -> Answer + 'static,
+    ) -> Self {
+        Self { pubsub: pubsub.clone(), options, handled: Handled::default(), work: Box::new(work), consumer: Arc::default() }
+    }
+
+    pub(crate) fn options(mut self, change: impl FnOnce(ConsumeOptions) -> ConsumeOptions) -> Self {
+        self.options = change(self.options);
+        self
+    }
+}
+
+impl Actor for Worker {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let consumer = self.pubsub.consume::<Note, _>(ctx, "t", "workers", &self.options).unwrap();
+        *self.consumer.lock().unwrap() = Some(consumer);
+    }
+}
+
+impl Supervised for Worker {}
+
+impl Handler<Delivery<Note>> for Worker {
+    type Result = Answer;
+
+    fn handle(&mut self, delivery: Delivery<Note>, ctx: &mut Self::Context) -> Answer {
+        self.handled.lock().unwrap().push((delivery.0, delivery.attempt()));
+        (self.work)(&delivery, ctx)
+    }
+}
+
+pub(crate) fn ok() -> Answer {
+    Box::pin(std::future::ready(Ok(())))
+}
+
+pub(crate) fn failed(failure: impl Into<Failure>) -> Answer {
+    Box::pin(std::future::ready(Err(failure.into())))
+}
+
+/// A store in memory, and a pub/sub over it.
+pub(crate) fn memory() -> (MemoryStore, PubSub) {
+    let store = MemoryStore::new();
+    (store.clone(), PubSub::builder().log(store).build().unwrap())
+}
+
+/// That of the workers.
+pub(crate) fn group() -> Group {
+    Group::new("t".parse().unwrap(), "workers".parse().unwrap())
+}
+
+pub(crate) async fn append_notes(pubsub: &PubSub, values: std::ops::Range<u64>) {
+    for value in values {
+        pubsub.append("t", &Note(value)).await.unwrap();
+    }
 }
 
 /// Waits for a condition by giving everybody else a turn, and fails after half a minute.
