@@ -27,6 +27,8 @@ pub(crate) mod memory;
 pub(crate) mod pending;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+#[cfg(any(feature = "jetstream", feature = "redis"))]
+pub(crate) mod server;
 pub(crate) mod store;
 pub(crate) mod watch;
 

@@ -32,7 +32,7 @@ async fn redis_keeps_the_contract_of_a_store() {
     // One server for all; each case has topics of its own.
     let open = || {
         cases.set(cases.get() + 1);
-        actix_pubsub::log::RedisStore::builder(&server.url()).prefix(&format!("case-{}:", cases.get())).open().unwrap()
+        actix_pubsub::log::RedisStore::builder(&server.url()).prefix(format!("case-{}:", cases.get())).open().unwrap()
     };
     testing::store::check(|| async { Arc::new(open()) as Arc<dyn Store> }).await;
 }

@@ -41,7 +41,7 @@ enum Fate {
 
 impl Shared {
     pub(super) async fn append(&self, topic: &Topic, batch: Append) -> Result<Vec<Appended>, StoreError> {
-        batch.check(&self.settings.limits)?;
+        batch.check(&self.settings.server.limits)?;
         if batch.entries.is_empty() {
             return Ok(Vec::new());
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::log::entry::Limits;
 use crate::log::error::StoreError;
 use crate::log::jetstream::JetStreamStore;
+use crate::log::server::ServerSettings;
 
 /// Settings of a [`JetStreamStore`]; [`open`](Self::open) makes it.
 ///
@@ -13,24 +14,10 @@ use crate::log::jetstream::JetStreamStore;
 /// them; a topic that exists is used as it is.
 #[derive(Debug, Clone)]
 pub struct JetStreamBuilder {
-    pub(super) url: Url,
-    pub(super) prefix: String,
-    pub(super) limits: Limits,
-    pub(super) dedup_window: Duration,
-    pub(super) timeout: Duration,
+    pub(super) server: ServerSettings,
     pub(super) replicas: u8,
     pub(super) storage: JetStreamStorage,
     pub(super) topic_bytes: Option<u64>,
-}
-
-/// Not printed: it may hold a password.
-#[derive(Clone)]
-pub(super) struct Url(pub(super) String);
-
-impl std::fmt::Debug for Url {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("..")
-    }
 }
 
 /// Where the server keeps entries.
@@ -50,11 +37,7 @@ impl JetStreamBuilder {
 
     pub(super) fn new(url: &str) -> Self {
         Self {
-            url: Url(url.to_owned()),
-            prefix: "pubsub".to_owned(),
-            limits: Limits::default().entry_bytes(JetStreamStore::ENTRY_BYTES_DEFAULT),
-            dedup_window: JetStreamStore::DEDUP_WINDOW_DEFAULT,
-            timeout: JetStreamStore::TIMEOUT_DEFAULT,
+            server: ServerSettings::new(url, "pubsub", Limits::default().entry_bytes(JetStreamStore::ENTRY_BYTES_DEFAULT)),
             replicas: 1,
             storage: JetStreamStorage::File,
             topic_bytes: None,
@@ -63,25 +46,25 @@ impl JetStreamBuilder {
 
     /// What its streams and subjects begin with: 1 to 32 letters, digits, `-` and `_`. Default: `pubsub`.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
+        self.server.prefix = prefix.into();
         self
     }
 
     /// What it takes at once. The server's `max_payload` counts, too, with what the headers take on the wire.
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+        self.server.limits = limits;
         self
     }
 
     /// How long an idempotency key is known. The server keeps those keys in memory. Default: 10 minutes.
     pub fn dedup_window(mut self, window: Duration) -> Self {
-        self.dedup_window = window;
+        self.server.dedup_window = window;
         self
     }
 
-    /// After how long a request fails that is not answered. Default: 5 s.
+    /// After how long a request fails that is not answered: a millisecond to an hour. Default: 5 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.server.set_timeout(timeout);
         self
     }
 
@@ -108,9 +91,10 @@ impl JetStreamBuilder {
     /// # Errors
     /// [`StoreError::Engine`] for a URL or a prefix that is none, and if the system gives no thread.
     pub fn open(self) -> Result<JetStreamStore, StoreError> {
-        let fits = (1..=Self::PREFIX_BYTES_MAX).contains(&self.prefix.len());
-        if !fits || !self.prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
-            return Err(StoreError::Engine { source: Arc::new(BadPrefix(self.prefix)) });
+        let prefix = &self.server.prefix;
+        let fits = (1..=Self::PREFIX_BYTES_MAX).contains(&prefix.len());
+        if !fits || !prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
+            return Err(StoreError::Engine { source: Arc::new(BadPrefix(self.server.prefix)) });
         }
         JetStreamStore::start(self)
     }

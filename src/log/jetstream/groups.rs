@@ -377,7 +377,7 @@ impl Shared {
         let (stream, consumer, seq) = (self.stream(&group.topic), consumer(&group.name), codec::seq(fetched.token.id));
         let Some(reply) = reply_of(&fetched.token, &stream, &consumer) else { return Ok(None) };
         let Some(_settling) = self.settling(group, seq, fetched.token.attempt, false, &mut None).await? else { return Ok(None) };
-        let letter = letter(group, &fetched, reason, self.settings.limits);
+        let letter = letter(group, &fetched, reason, self.settings.server.limits);
         let appended = self.append(to, Append { trim, ..Append::one(letter) }).await?;
         self.tell(group, reply, &Act::Ack.body(), self.deadline()).await?;
         self.held.set(group, seq, State::Acked);

@@ -57,6 +57,7 @@ use crate::log::entry::Token;
 use crate::log::entry::TopicInfo;
 use crate::log::entry::Trim;
 use crate::log::error::StoreError;
+use crate::log::server;
 use crate::log::store::Caps;
 use crate::log::store::Durability;
 use crate::log::store::Store;
@@ -129,9 +130,9 @@ impl JetStreamStore {
     /// The largest entry, unless told otherwise: 64 KiB less than the server's own default for a message, for names, headers and what they take on the wire.
     pub const ENTRY_BYTES_DEFAULT: usize = (1 << 20) - (1 << 16);
     /// How long an idempotency key is known, unless told otherwise.
-    pub const DEDUP_WINDOW_DEFAULT: Duration = Duration::from_secs(600);
+    pub const DEDUP_WINDOW_DEFAULT: Duration = server::DEDUP_WINDOW_DEFAULT;
     /// After how long a request fails, unless told otherwise.
-    pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+    pub const TIMEOUT_DEFAULT: Duration = server::TIMEOUT_DEFAULT;
 
     /// A store on the server at `url`, `nats://[user:password@]host[:port]` or `tls://..`, several of a cluster with commas between.
     ///
@@ -149,7 +150,7 @@ impl JetStreamStore {
     }
 
     fn start(settings: JetStreamBuilder) -> Result<Self, StoreError> {
-        let link = Link::start(&settings.url.0, settings.timeout)?;
+        let link = Link::start(&settings.server.url.0, settings.server.timeout())?;
         let (known, held, cursors, unreadable) = (Known::default(), Held::default(), Cursors::default(), Unreadable::default());
         Ok(Self { shared: Arc::new(Shared { settings, link, known, held, cursors, unreadable }) })
     }
@@ -174,7 +175,7 @@ impl Store for JetStreamStore {
     }
 
     fn limits(&self) -> Limits {
-        self.shared.settings.limits
+        self.shared.settings.server.limits
     }
 
     fn append<'a>(&'a self, topic: &'a Topic, batch: Append) -> StoreFuture<'a, Vec<Appended>> {
@@ -264,6 +265,6 @@ impl Store for JetStreamStore {
 
 impl fmt::Debug for JetStreamStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JetStreamStore").field("prefix", &self.shared.settings.prefix).finish_non_exhaustive()
+        f.debug_struct("JetStreamStore").field("prefix", &self.shared.settings.server.prefix).finish_non_exhaustive()
     }
 }

@@ -62,22 +62,22 @@ impl Known {
 
 impl Shared {
     pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.settings.timeout
+        Instant::now() + self.settings.server.timeout()
     }
 
     /// The topic's stream.
     pub(super) fn stream(&self, topic: &Topic) -> String {
-        format!("{}~{}", self.settings.prefix, codec::encode_bounded(topic.as_str()))
+        format!("{}~{}", self.settings.server.prefix, codec::encode_bounded(topic.as_str()))
     }
 
     /// What its entries are published to.
     pub(super) fn subject(&self, topic: &Topic) -> String {
-        format!("{}.log.{}", self.settings.prefix, codec::topic_part(topic))
+        format!("{}.log.{}", self.settings.server.prefix, codec::topic_part(topic))
     }
 
     /// Where the server says that an entry is stored.
     pub(super) fn live_subject(&self, topic: &Topic) -> String {
-        format!("{}.live.{}", self.settings.prefix, codec::topic_part(topic))
+        format!("{}.live.{}", self.settings.server.prefix, codec::topic_part(topic))
     }
 
     /// A request to JetStream's API. All of ours may be repeated, save where `again` says otherwise.
@@ -124,7 +124,7 @@ impl Shared {
             max_age: 0,
             num_replicas: u64::from(settings.replicas),
             // Zero would be the server's default.
-            duplicate_window: api::nanos(settings.dedup_window).max(1),
+            duplicate_window: api::nanos(settings.server.dedup_window).max(1),
             allow_direct: true,
             republish: Some(Republish { src: self.subject(topic), dest: self.live_subject(topic), headers_only: true }),
             no_ack: false,
@@ -191,7 +191,7 @@ impl Shared {
         let deadline = self.deadline();
         let (mut topics, mut offset) = (Vec::new(), 0);
         loop {
-            let body = json!({"subject": format!("{}.log.*", self.settings.prefix), "offset": offset});
+            let body = json!({"subject": format!("{}.log.*", self.settings.server.prefix), "offset": offset});
             let page = self.api::<StreamNames>("STREAM.NAMES", &body, Again::Yes, deadline).await??;
             let names = page.streams.unwrap_or_default();
             offset += names.len() as u64;
@@ -212,7 +212,7 @@ impl Shared {
     }
 
     async fn topic_of(&self, stream: &str, deadline: Instant) -> Result<Option<Topic>, StoreError> {
-        let part = stream.strip_prefix(&self.settings.prefix).and_then(|rest| rest.strip_prefix('~'));
+        let part = stream.strip_prefix(&self.settings.server.prefix).and_then(|rest| rest.strip_prefix('~'));
         let Some(part) = part else { return Ok(None) };
         let name = if part.contains('~') {
             // Too long for a stream's name: its subject has it all.

@@ -19,7 +19,6 @@ use crate::log::entry::Group;
 use crate::log::entry::Limits;
 use crate::log::error::Outcome;
 use crate::log::error::StoreError;
-use crate::log::redis::RedisBuilder;
 use crate::log::redis::error::Fault;
 use crate::log::redis::error::is_busy;
 use crate::log::redis::error::refused;
@@ -32,6 +31,7 @@ use crate::log::redis::link::Ready;
 use crate::log::redis::link::Role;
 use crate::log::redis::page::Sizes;
 use crate::log::redis::script;
+use crate::log::server::ServerSettings;
 use crate::log::watch::Watches;
 
 /// What the handles of one store share.
@@ -105,13 +105,14 @@ fn is_no_script(error: &RedisError) -> bool {
 }
 
 impl Shared {
-    pub(super) fn new(builder: &RedisBuilder) -> Result<Arc<Self>, StoreError> {
-        let keys = Keys::new(&builder.prefix).ok_or_else(|| Fault::Prefix.engine())?;
-        let info = redis::IntoConnectionInfo::into_connection_info(builder.url.as_str()).map_err(|error| refused(error, None))?;
+    pub(super) fn new(settings: &ServerSettings) -> Result<Arc<Self>, StoreError> {
+        let keys = Keys::new(&settings.prefix).ok_or_else(|| Fault::Prefix.engine())?;
+        let info =
+            redis::IntoConnectionInfo::into_connection_info(settings.url.0.as_str()).map_err(|error| refused(error, None))?;
         let tcp = info.tcp_settings().clone().set_nodelay(true);
         // What changes is told by the third version of the protocol only.
-        let settings = info.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
-        let info = info.set_tcp_settings(tcp).set_redis_settings(settings);
+        let redis = info.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
+        let info = info.set_tcp_settings(tcp).set_redis_settings(redis);
         let client = redis::Client::open(info).map_err(|error| refused(error, None))?;
         let home = Home::start().map_err(|error| Fault::Thread(error).engine())?;
         let watches = Arc::new(Watches::default());
@@ -130,11 +131,11 @@ impl Shared {
         let told = Role { setup: Vec::new(), changed: Some(Arc::new(changed)) };
         Ok(Arc::new(Self {
             keys,
-            limits: builder.limits,
-            dedup_window: builder.dedup_window,
-            timeout: builder.timeout,
-            main: Link::new(&home, client.clone(), builder.timeout, main),
-            told: Link::new(&home, client, builder.timeout, told),
+            limits: settings.limits,
+            dedup_window: settings.dedup_window,
+            timeout: settings.timeout(),
+            main: Link::new(&home, client.clone(), settings.timeout(), main),
+            told: Link::new(&home, client, settings.timeout(), told),
             watches,
             gates: Gates::default(),
             sizes: Sizes::default(),

@@ -42,6 +42,7 @@
 //! * Waiting costs the server nothing: no command blocks, and one connection is told (`CLIENT TRACKING`) of every change that a tail or a fetch waits for. Where a user
 //!   may not have that, changes are looked for ten times a second.
 
+mod builder;
 mod client;
 mod entries;
 mod error;
@@ -58,6 +59,8 @@ mod tail;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use self::builder::RedisBuilder;
 
 use crate::ids::EntryId;
 use crate::log::entry::Append;
@@ -81,6 +84,7 @@ use crate::log::error::StoreError;
 use crate::log::redis::client::Again;
 use crate::log::redis::client::Shared;
 use crate::log::redis::tail::RedisTail;
+use crate::log::server;
 use crate::log::store::Caps;
 use crate::log::store::Durability;
 use crate::log::store::Store;
@@ -120,21 +124,11 @@ pub struct RedisStore {
     shared: Arc<Shared>,
 }
 
-/// Settings of a [`RedisStore`].
-#[derive(Clone)]
-pub struct RedisBuilder {
-    url: String,
-    prefix: String,
-    limits: Limits,
-    dedup_window: Duration,
-    timeout: Duration,
-}
-
 impl RedisStore {
     /// How long an idempotency key is known, unless told otherwise.
-    pub const DEDUP_WINDOW_DEFAULT: Duration = Duration::from_secs(600);
+    pub const DEDUP_WINDOW_DEFAULT: Duration = server::DEDUP_WINDOW_DEFAULT;
     /// How long a method waits for the server, unless told otherwise.
-    pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+    pub const TIMEOUT_DEFAULT: Duration = server::TIMEOUT_DEFAULT;
 
     /// A store at this URL, `redis://[user:password@]host[:port][/database]`, with the default settings. Connects when it is first used.
     ///
@@ -156,47 +150,7 @@ impl RedisStore {
 
     /// Settings to begin with.
     pub fn builder(url: &str) -> RedisBuilder {
-        RedisBuilder {
-            url: url.to_owned(),
-            prefix: String::new(),
-            limits: Limits::default(),
-            dedup_window: Self::DEDUP_WINDOW_DEFAULT,
-            timeout: Self::TIMEOUT_DEFAULT,
-        }
-    }
-}
-
-impl RedisBuilder {
-    /// Put before each topic to make the key of its stream. None by default, so that `orders` is the stream `orders`; without `*` and control characters.
-    pub fn prefix(mut self, prefix: &str) -> Self {
-        prefix.clone_into(&mut self.prefix);
-        self
-    }
-
-    /// What the store takes at once.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// How long an idempotency key is known; at least a millisecond.
-    pub fn dedup_window(mut self, window: Duration) -> Self {
-        self.dedup_window = window;
-        self
-    }
-
-    /// How long a method waits for the server, to connect and to answer: a millisecond to an hour. A `fetch` besides waits for entries.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout.clamp(Duration::from_millis(1), Duration::from_secs(3_600));
-        self
-    }
-
-    /// The store. Connects when it is first used.
-    ///
-    /// # Errors
-    /// [`StoreError::Engine`] if the URL is none, or the prefix may not be one.
-    pub fn open(self) -> Result<RedisStore, StoreError> {
-        Ok(RedisStore { shared: Shared::new(&self)? })
+        RedisBuilder::new(url)
     }
 }
 
@@ -306,18 +260,6 @@ impl fmt::Debug for RedisStore {
         f.debug_struct("RedisStore")
             .field("prefix", &self.shared.keys.prefix())
             .field("connected", &self.shared.main.is_ready())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Without the URL: it may hold a password.
-impl fmt::Debug for RedisBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RedisBuilder")
-            .field("prefix", &self.prefix)
-            .field("limits", &self.limits)
-            .field("dedup_window", &self.dedup_window)
-            .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
 }
