@@ -135,6 +135,18 @@ impl Server {
     /// `SIGSTOP`: it holds its connections and answers nothing.
     pub fn pause(&self) {
         self.signal("-STOP");
+        // A signal that was sent has not stopped its threads yet, and one of them may still answer.
+        let tasks = format!("/proc/{}/task", self.child.as_ref().expect("it runs").id());
+        let is_stopped = |stat: String| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+        let runs = || {
+            let mut tasks = std::fs::read_dir(&tasks).into_iter().flatten().flatten();
+            tasks.any(|task| !std::fs::read_to_string(task.path().join("stat")).is_ok_and(is_stopped))
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while runs() {
+            assert!(Instant::now() < deadline, "the server does not stop");
+            std::thread::yield_now();
+        }
     }
 
     /// `SIGCONT`.
