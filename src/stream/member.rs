@@ -83,15 +83,17 @@ impl Member {
                 let mut tries = Tries::new("write a dead letter of");
                 let trim = self.feed.retention.of(&self.dead_letter).on_append();
                 loop {
-                    match store.dead_letter(group, fetched.clone(), &self.dead_letter, &reason, trim).await {
+                    let error = match store.dead_letter(group, fetched.clone(), &self.dead_letter, &reason, trim).await {
                         Ok(Some(_)) => {
                             observe::delivery_dead(&group.topic, group.name.as_str(), fetched.id, fetched.attempt, &reason);
                             return;
                         }
                         // Acked by a late answer, or someone else's by now: that counts.
                         Ok(None) => return,
-                        Err(error) if tries.again(&self, Some(error.clone())).await => {}
-                        Err(_) => return,
+                        Err(error) => error,
+                    };
+                    if !tries.again(&self, Some(error)).await {
+                        return;
                     }
                 }
             }

@@ -432,7 +432,7 @@ fn jetstream_gets_past_what_its_client_cannot_read() {
             assert!(fetched.len() <= 10);
             for one in fetched {
                 let n = number(&one.entry.unwrap().payload);
-                if n % 21 == 0 && one.attempt == 1 && refused < 2 {
+                if n.is_multiple_of(21) && one.attempt == 1 && refused < 2 {
                     refused += 1;
                     assert_eq!(store.nack(&g, vec![one.token], Duration::ZERO).await.unwrap(), 1);
                 } else {

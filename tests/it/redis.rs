@@ -395,9 +395,9 @@ async fn ids_that_run_out_are_told_and_a_batch_is_not_kept_by_half() {
 
 #[actix::test]
 async fn a_key_of_another_type_is_an_error_and_keeps_no_tail_from_the_others() {
+    const AT: &str = "at topic t: ";
     let server = Server::redis();
     let store = RedisStore::connect(&server.url()).await.unwrap();
-    const AT: &str = "at topic t: ";
     cli(&server, &["SET", "t", "text"]);
     let (t, g) = (topic("t"), group("t"));
     is_engine(store.append(&t, Append::one(entry(1))).await, AT);

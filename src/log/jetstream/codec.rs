@@ -176,26 +176,6 @@ pub(super) fn stored_headers(stored: &[u8]) -> (HeaderMap, bool) {
     (headers, readable)
 }
 
-/// What is written in base64, with padding, as the server does; `None`: it is none.
-pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
-    let value = |byte| match byte {
-        b'A'..=b'Z' => Some(u32::from(byte - b'A')),
-        b'a'..=b'z' => Some(u32::from(byte - b'a') + 26),
-        b'0'..=b'9' => Some(u32::from(byte - b'0') + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
-    let digits = text.trim_end_matches('=').as_bytes();
-    let mut out = Vec::with_capacity(digits.len() / 4 * 3 + 2);
-    for part in digits.chunks(4) {
-        let bits = part.iter().try_fold(0, |bits, digit| Some(bits << 6 | value(*digit)?))?;
-        let bytes = (bits << (6 * (4 - part.len()))).to_be_bytes();
-        out.extend_from_slice(&bytes[1..part.len()]);
-    }
-    Some(out)
-}
-
 fn foreign(headers: &HeaderMap) -> Headers {
     let mut all: Headers = headers
         .iter()
@@ -316,14 +296,6 @@ mod tests {
         assert_eq!(pairs(b"NATS/1.0 404 None\r\na: 1\r\n\r\n"), read("", "a=1", false), "no word of the server's");
         assert_eq!(pairs(b"HTTP/1.1\r\na b: 1\r\n\r\n"), read("", "", false));
         assert_eq!(pairs(b""), read("", "", false));
-    }
-
-    #[test]
-    fn base64_is_read_as_the_server_writes_it() {
-        for (text, bytes) in [("", &b""[..]), ("Zg==", b"f"), ("Zm8=", b"fo"), ("Zm9v", b"foo"), ("/+8A", b"\xFF\xEF\0")] {
-            assert_eq!(base64(text).as_deref(), Some(bytes));
-        }
-        assert_eq!(base64("Zm9v!"), None);
     }
 
     #[test]

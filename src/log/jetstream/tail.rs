@@ -114,7 +114,7 @@ impl JetStreamTail {
 
     /// Those to be read, with their positions: in turn, so that none waits for others that never are done. One that could not be read is tried again at
     /// its time, whether it moves or not.
-    fn to_read(&mut self) -> Vec<(Topic, EntryId)> {
+    fn next_reads(&mut self) -> Vec<(Topic, EntryId)> {
         let now = Instant::now();
         self.moved.extend(self.failing.due(now).cloned());
         let is_later = |topic: &&Topic| self.looked.as_ref().is_none_or(|looked| *topic > looked);
@@ -147,10 +147,9 @@ impl JetStreamTail {
                     self.moved.insert(topic);
                 }
             }
-            // The end of the last subscription, or of the connection: what is next is seen above.
-            Ok(_) => {}
             Err(_) if retry_at.is_none() => self.sweep(),
-            Err(_) => {}
+            // The end of the last subscription, or of the connection, or one is to be tried again: what is next is seen above.
+            Ok(_) | Err(_) => {}
         }
     }
 }
@@ -187,7 +186,7 @@ impl Tail for JetStreamTail {
                 self.begin(&connection);
                 self.listen(&connection).await?;
                 self.hear();
-                let to_read = self.to_read();
+                let to_read = self.next_reads();
                 if to_read.is_empty() {
                     // Of one topic alone an error is told when there is nothing else to tell.
                     if let Some(error) = untold {

@@ -7,6 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -76,7 +78,7 @@ impl Shared {
             Err(refused) if refused.is_not_found() || refused.err_code == api::MESSAGE_NOT_FOUND => return Ok(None),
             Err(refused) => return Err(refused.into()),
         };
-        let decode = |text: &str| codec::base64(text).ok_or_else(|| StoreError::Engine { source: Arc::new(NotBase64) });
+        let decode = |text: &str| STANDARD.decode(text).map_err(|error| StoreError::Engine { source: Arc::new(error) });
         let headers = message.hdrs.as_deref().map(decode).transpose()?.map(|stored| codec::stored_headers(&stored));
         let payload = decode(&message.data)?.into();
         let readable = headers.as_ref().is_none_or(|(_, readable)| *readable);
@@ -85,17 +87,6 @@ impl Shared {
         Ok(Some(Stored { entry, readable, time: message.time }))
     }
 }
-
-#[derive(Debug)]
-struct NotBase64;
-
-impl std::fmt::Display for NotBase64 {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the server's message is not in base64")
-    }
-}
-
-impl std::error::Error for NotBase64 {}
 
 /// Topics with such messages that are remembered, and messages of each: some MB at most.
 const TOPICS_MAX: usize = 1_000;
