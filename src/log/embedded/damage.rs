@@ -179,7 +179,7 @@ fn replace(store: &EmbeddedStore, key: &[u8], value: Option<&[u8]>) -> Option<Ve
     replaced.map_err(StoreError::from).unwrap()
 }
 
-fn is_corrupt<T: std::fmt::Debug>(answer: Result<T, StoreError>, what: &str) {
+fn is_corrupt<T: std::fmt::Debug>(answer: &Result<T, StoreError>, what: &str) {
     assert!(matches!(answer, Err(StoreError::Corrupt { .. })), "{what}: {answer:?}");
 }
 
@@ -195,7 +195,7 @@ async fn embedded_refuses_a_file_that_lacks_a_row_or_has_an_older_one() {
         let store = open(Arc::clone(&tape)).unwrap();
         assert!(replace(&store, key, None).is_some());
         drop(store);
-        is_corrupt(open(tape), &format!("without the row {key:?}"));
+        is_corrupt(&open(tape), &format!("without the row {key:?}"));
     }
     let tape = Tape::of(image.clone());
     let store = open(Arc::clone(&tape)).unwrap();
@@ -204,9 +204,9 @@ async fn embedded_refuses_a_file_that_lacks_a_row_or_has_an_older_one() {
     replace(&store, &key, Some(&older));
     store.append(&topic, Append::one(NewEntry::new("n", "newer"))).await.unwrap();
     replace(&store, &key, Some(&older));
-    is_corrupt(store.read(&topic, Position::Start, Limit::default()).await, "an older row under an open store");
+    is_corrupt(&store.read(&topic, Position::Start, Limit::default()).await, "an older row under an open store");
     drop(store);
-    is_corrupt(open(tape), "an older row");
+    is_corrupt(&open(tape), "an older row");
 }
 
 /// Blocks are not in the sum: that each begins where the one before it ended is what proves that none is missing.
@@ -231,10 +231,10 @@ async fn embedded_finds_every_block_that_is_missing() {
                     Err(error) => read = Err(error),
                 }
             }
-            is_corrupt(read, &format!("{topic} without the block of {first}, in pages of {entries}"));
+            is_corrupt(&read, &format!("{topic} without the block of {first}, in pages of {entries}"));
         }
         let before = first.prev().unwrap();
-        is_corrupt(store.read(topic, Position::After(before), Limit::entries(1)).await, "right before it");
+        is_corrupt(&store.read(topic, Position::After(before), Limit::entries(1)).await, "right before it");
         replace(&store, &key, Some(&whole));
     }
     drop(store);
@@ -249,10 +249,10 @@ async fn embedded_does_not_take_a_topic_whose_row_is_missing_for_none() {
     let store = open(Tape::of(image)).unwrap();
     let no = store.inner.shared.lock().by_name[&topic(1)].meta.no;
     assert!(replace(&store, &row::topic_key(no), None).is_some());
-    is_corrupt(store.read(&topic(1), Position::Start, Limit::default()).await, "reading");
-    is_corrupt(store.info(&topic(1)).await, "its numbers");
+    is_corrupt(&store.read(&topic(1), Position::Start, Limit::default()).await, "reading");
+    is_corrupt(&store.info(&topic(1)).await, "its numbers");
     let fetch = Fetch::entries(5).visibility(Duration::from_secs(1));
-    is_corrupt(store.fetch(&group(), &Name::parse("d").unwrap(), fetch).await, "fetching new entries");
+    is_corrupt(&store.fetch(&group(), &Name::parse("d").unwrap(), fetch).await, "fetching new entries");
     let claimed = store.claim(&group(), &Name::parse("d").unwrap(), Duration::ZERO, fetch).await;
     assert!(claimed.as_ref().map_or(true, Vec::is_empty), "what is pending does not come as trimmed: {claimed:?}");
     store.read(&topic(2), Position::Start, Limit::default()).await.unwrap();
