@@ -9,14 +9,36 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use tokio::sync::Notify;
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::log::embedded::writer::Reply;
+use crate::log::embedded::writer::Appending;
+use crate::log::embedded::writer::QUEUE_REQUESTS;
+use crate::log::entry::Append;
 use crate::log::entry::Appended;
 use crate::log::error::StoreError;
 use crate::sync::lock;
 use crate::sync::thread_key;
+use crate::topic::Topic;
 
-type Answer = (Reply<Vec<Appended>>, Result<Vec<Appended>, StoreError>);
+/// An append and its answer.
+pub(super) struct Answer {
+    pub(super) append: Appending,
+    pub(super) answer: Result<Vec<Appended>, StoreError>,
+}
+
+/// What an appender gets. What the append was goes back with it: memory is cheapest freed by the thread that asked for it.
+pub(super) struct Settled {
+    pub(super) answer: Result<Vec<Appended>, StoreError>,
+    _spent: (Topic, Append, OwnedSemaphorePermit),
+}
+
+impl Answer {
+    /// Whoever asked may be gone: the append is done all the same.
+    pub(super) fn send(self) {
+        let Appending { topic, batch, reply, share, .. } = self.append;
+        let _ = reply.send(Settled { answer: self.answer, _spent: (topic, batch, share) });
+    }
+}
 
 /// The desks of a store, one for each thread that appends.
 #[derive(Default)]
@@ -34,6 +56,8 @@ pub(super) struct Desk {
 #[derive(Default)]
 struct Waiting {
     answers: Vec<Answer>,
+    /// Room for the next answers, which was used before.
+    spare: Vec<Answer>,
     /// Nobody hands out answers any more: the runtime has ended, or the store.
     closed: bool,
 }
@@ -64,36 +88,42 @@ impl Drop for Desks {
 }
 
 impl Desk {
+    /// An empty list for answers.
+    pub(super) fn spare(&self) -> Vec<Answer> {
+        mem::take(&mut lock(&self.waiting).spare)
+    }
+
     /// Answers in order. Few are sent from here, many are left to the thread that waits for them.
-    pub(super) fn answer(&self, answers: Vec<Answer>) {
+    pub(super) fn answer(&self, mut answers: Vec<Answer>) {
         if answers.len() >= MANY {
             let mut waiting = lock(&self.waiting);
             if !waiting.closed {
-                waiting.answers.extend(answers);
+                if waiting.answers.is_empty() {
+                    waiting.answers = answers;
+                } else {
+                    waiting.answers.append(&mut answers);
+                }
                 drop(waiting);
                 self.notify.notify_one();
                 return;
             }
         }
-        send(answers);
+        send(&mut answers);
     }
 
     fn close(&self) {
-        let answers = {
+        let mut answers = {
             let mut waiting = lock(&self.waiting);
             waiting.closed = true;
             mem::take(&mut waiting.answers)
         };
-        send(answers);
+        send(&mut answers);
         self.notify.notify_one();
     }
 }
 
-/// Whoever asked may be gone: the append is done all the same.
-fn send(answers: Vec<Answer>) {
-    for (reply, answer) in answers {
-        let _ = reply.send(answer);
-    }
+fn send(answers: &mut Vec<Answer>) {
+    answers.drain(..).for_each(Answer::send);
 }
 
 /// Hands out a thread's answers. Where its runtime ends, it closes the desk: no answer is left behind.
@@ -102,13 +132,16 @@ struct Courier(Arc<Desk>);
 impl Courier {
     async fn run(self) {
         loop {
-            let (answers, closed) = {
+            let (mut answers, closed) = {
                 let mut waiting = lock(&self.0.waiting);
                 (mem::take(&mut waiting.answers), waiting.closed)
             };
-            send(answers);
+            send(&mut answers);
             if closed {
                 return;
+            }
+            if answers.capacity() <= QUEUE_REQUESTS {
+                lock(&self.0.waiting).spare = answers;
             }
             self.0.notify.notified().await;
         }

@@ -22,7 +22,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `store`, `groups`, `contract` | the handle |
-//! | `writer`, `round`, `admin`, `desk` | the thread that writes, what it makes of requests, how it answers |
+//! | `writer`, `round`, `admin`, `desk`, `pace` | the thread that writes, what it makes of requests, how it answers, when it waits for more |
 //! | `shared`, `topics` | what is in memory, and how a commit is settled |
 //! | `read`, `block`, `row` | the format |
 //! | `engine`, `disk` | redb under a guard, the file under redb |
@@ -38,6 +38,7 @@ mod desk;
 mod disk;
 mod engine;
 mod groups;
+mod pace;
 mod read;
 mod round;
 mod row;

@@ -69,19 +69,18 @@ impl Round {
         if batch.entries.is_empty() {
             return Ok(Vec::new());
         }
-        let known = topics.by_name.get(topic);
-        if !self.topics.contains_key(topic) {
-            let (meta, expired) = match known {
-                Some(state) => (state.meta, state.expired_keys(now.steady_ms)),
-                None => (Meta::new(self.next_topic, topics.store.floor), Vec::new()),
-            };
-            if known.is_none() {
-                self.next_topic += 1;
-            }
-            self.topics.insert(topic.clone(), Staged::new(meta, expired));
+        let known = || topics.by_name.get(topic);
+        if let Some(staged) = self.topics.get_mut(topic) {
+            return staged.append(known, batch, now);
         }
-        let Some(staged) = self.topics.get_mut(topic) else { return Ok(Vec::new()) };
-        staged.append(known, batch, now)
+        let (meta, expired) = match known() {
+            Some(state) => (state.meta, state.expired_keys(now.steady_ms)),
+            None => {
+                self.next_topic += 1;
+                (Meta::new(self.next_topic - 1, topics.store.floor), Vec::new())
+            }
+        };
+        self.topics.entry(topic.clone()).or_insert(Staged::new(meta, expired)).append(known, batch, now)
     }
 
     /// Whether there is anything to write.
@@ -129,10 +128,15 @@ impl Staged {
         Self { meta, blocks: Vec::new(), keys: Vec::new(), key_ids: HashMap::new(), expired, cut: Cut::default(), changed: false }
     }
 
-    fn append(&mut self, state: Option<&TopicState>, batch: &Append, now: Now) -> Result<Vec<Appended>, StoreError> {
+    fn append<'a>(
+        &mut self,
+        state: impl Fn() -> Option<&'a TopicState>,
+        batch: &Append,
+        now: Now,
+    ) -> Result<Vec<Appended>, StoreError> {
         let known = |staged: &Self, key: &Option<ByteString>| {
             let key = key.as_ref()?;
-            staged.key_ids.get(key).copied().or_else(|| state?.key(key, now.steady_ms))
+            staged.key_ids.get(key).copied().or_else(|| state()?.key(key, now.steady_ms))
         };
         let all_known: Option<Vec<EntryId>> = batch.entries.iter().map(|entry| known(self, &entry.dedup)).collect();
         if let Some(ids) = all_known {

@@ -205,11 +205,23 @@ impl EmbeddedStore {
     pub(super) async fn append_batch(&self, topic: &Topic, batch: Append) -> Result<Vec<Appended>, StoreError> {
         let shared = &self.inner.shared;
         batch.check(&shared.settings.limits)?;
+        let inner = &*self.inner;
         let bytes: usize = batch.entries.iter().map(|entry| entry.bytes() + ENTRY_BYTES).sum();
         let share = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).saturating_add(1).min(writer::QUEUE_KIB);
-        let share = Arc::clone(&self.inner.room).acquire_many_owned(share).await.map_err(|_| StoreError::Closed)?;
-        let (topic, desk) = (topic.clone(), self.inner.desks.here());
-        self.ask(|reply| Request::Append(Appending { topic, batch, reply, desk, _share: share })).await
+        // Mostly there is room at once. What waits for it is boxed, so that an append under way is small.
+        let share = match Arc::clone(&inner.room).try_acquire_many_owned(share) {
+            Ok(share) => share,
+            Err(_) => Box::pin(Arc::clone(&inner.room).acquire_many_owned(share)).await.map_err(|_| StoreError::Closed)?,
+        };
+        let queue = inner.queue.as_ref().ok_or(StoreError::Closed)?;
+        let place = match queue.try_reserve() {
+            Ok(place) => place,
+            Err(_) => Box::pin(queue.reserve()).await.map_err(|_| StoreError::Closed)?,
+        };
+        let (reply, answer) = oneshot::channel();
+        let (topic, desk) = (topic.clone(), inner.desks.here());
+        place.send(Request::Append(Appending { topic, batch, reply, desk, share }));
+        answer.await.map_or(Err(StoreError::Closed), |settled| settled.answer)
     }
 
     /// The topic's numbers as they are in memory.

@@ -9,12 +9,15 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::log::embedded::admin;
+use crate::log::embedded::desk::Answer;
 use crate::log::embedded::desk::Desk;
+use crate::log::embedded::desk::Settled;
 use crate::log::embedded::engine::Level;
+use crate::log::embedded::pace::Pace;
+use crate::log::embedded::round::Now;
 use crate::log::embedded::round::Round;
 use crate::log::embedded::shared::Shared;
 use crate::log::entry::Append;
-use crate::log::entry::Appended;
 use crate::log::entry::Group;
 use crate::log::entry::Position;
 use crate::log::entry::Trim;
@@ -42,11 +45,11 @@ pub(super) enum Request {
 pub(super) struct Appending {
     pub(super) topic: Topic,
     pub(super) batch: Append,
-    pub(super) reply: Reply<Vec<Appended>>,
+    pub(super) reply: oneshot::Sender<Settled>,
     /// Where many answers are handed out at once.
     pub(super) desk: Arc<Desk>,
     /// Its share of the bytes that may be queued.
-    pub(super) _share: OwnedSemaphorePermit,
+    pub(super) share: OwnedSemaphorePermit,
 }
 
 /// Requests in the queue. More than that wait outside of it.
@@ -61,17 +64,12 @@ const IDLE_AFTER: Duration = Duration::from_millis(500);
 const SLOW: Duration = Duration::from_millis(200);
 /// After a commit that failed, the next try for what nobody waits for.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// A commit waits for the appenders of the last one while they keep coming, for half as long as that took, and so long at most.
-const LINGER_MAX: Duration = Duration::from_millis(4);
-/// Nobody came for an eighth as long as a commit takes, within these: nobody keeps coming.
-const GAP_MIN: Duration = Duration::from_micros(50);
-const GAP_MAX: Duration = Duration::from_millis(1);
 
 /// The thread's work, until the store is closed or its last handle dropped.
 pub(super) fn run(shared: &Arc<Shared>, mut queue: mpsc::Receiver<Request>) {
     let Ok(timer) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
     let mut requests = Vec::with_capacity(QUEUE_REQUESTS);
-    let (mut wake_at, mut appenders, mut took, mut refusing) = (None, 0, Duration::ZERO, None);
+    let (mut wake_at, mut work) = (None, Work::new(shared));
     let closing = loop {
         let next = queue.recv_many(&mut requests, QUEUE_REQUESTS);
         let taken = match wake_at {
@@ -81,17 +79,15 @@ pub(super) fn run(shared: &Arc<Shared>, mut queue: mpsc::Receiver<Request>) {
         if taken == Some(0) {
             break None;
         }
-        linger(&mut queue, &mut requests, appenders, took);
-        appenders = requests.iter().filter(|request| matches!(request, Request::Append(_))).count();
-        let began = Instant::now();
-        let mut work = Work { shared, committed: false, closing: None, refusing };
-        work.requests(requests.drain(..));
+        work.committed = false;
+        requests.drain(..).for_each(|request| work.take(request));
+        work.linger(&mut queue);
+        work.finish(&|| queue.len());
         let mut failed = false;
         if taken.is_none() {
             // Its warning is all there is to say: nobody waits for it.
             failed = work.flush(if shared.is_unsettled() { shared.level() } else { Level::Quick }).is_err();
         }
-        (took, refusing) = (began.elapsed(), work.refusing);
         if let Some(reply) = work.closing {
             break Some(reply);
         }
@@ -112,49 +108,80 @@ pub(super) fn run(shared: &Arc<Shared>, mut queue: mpsc::Receiver<Request>) {
     }
 }
 
-/// Waits a moment for those who appended in the last commit: they have their answers now, and come again together.
-fn linger(queue: &mut mpsc::Receiver<Request>, requests: &mut Vec<Request>, appenders: usize, took: Duration) {
-    let started = Instant::now();
-    let (mut came, gap) = (started, (took / 8).clamp(GAP_MIN, GAP_MAX));
-    while requests.len() < appenders.min(QUEUE_REQUESTS) {
-        let now = Instant::now();
-        if now - started > LINGER_MAX.min(took / 2) || now - came > gap {
-            return;
-        }
-        match queue.try_recv() {
-            Ok(request) => {
-                requests.push(request);
-                came = now;
-            }
-            Err(_) => std::thread::yield_now(),
-        }
-    }
-}
-
 struct Work<'a> {
     shared: &'a Arc<Shared>,
+    open: Open,
+    pace: Pace,
     committed: bool,
     closing: Option<Reply<()>>,
     /// The disk was full, and finding that out was slow: appends are refused until then without trying.
     refusing: Option<(Instant, StoreError)>,
 }
 
-impl Work<'_> {
-    /// Neighbouring appends become one commit; everything else is one of its own.
-    fn requests(&mut self, requests: impl Iterator<Item = Request>) {
-        let mut appends = Vec::new();
-        for request in requests {
-            if let Request::Append(append) = request {
-                appends.push(append);
-                continue;
+/// Neighbouring appends, which become one commit. They are staged as they come, while the writer waits for more.
+#[derive(Default)]
+struct Open {
+    round: Option<(Round, Now)>,
+    /// Nothing can be staged.
+    failed: Option<StoreError>,
+    /// Each with the answer that it gets if the commit succeeds; by the desks they go to.
+    staged: Vec<(Arc<Desk>, Vec<Answer>)>,
+    count: usize,
+}
+
+impl<'a> Work<'a> {
+    fn new(shared: &'a Arc<Shared>) -> Self {
+        Self { shared, open: Open::default(), pace: Pace::default(), committed: false, closing: None, refusing: None }
+    }
+
+    /// Stages an append; everything else is a commit of its own, after those before it.
+    fn take(&mut self, request: Request) {
+        match request {
+            Request::Append(append) => self.stage(append),
+            Request::Nudge => {}
+            request => {
+                self.finish(&|| 0);
+                self.other(request);
             }
-            if matches!(request, Request::Nudge) {
-                continue;
-            }
-            self.appends(std::mem::take(&mut appends));
-            self.other(request);
         }
-        self.appends(appends);
+    }
+
+    fn stage(&mut self, append: Appending) {
+        let (shared, open) = (self.shared, &mut self.open);
+        if open.count == 0 {
+            open.failed = shared.know().err();
+        }
+        let answer = match &open.failed {
+            Some(error) => Err(error.clone()),
+            None => {
+                let topics = shared.lock();
+                let (round, now) = open.round.get_or_insert_with(|| (Round::new(&topics.store), shared.now()));
+                round.append(&topics, &append.topic, &append.batch, *now)
+            }
+        };
+        open.count += 1;
+        let at = open.staged.iter().position(|(desk, _)| Arc::ptr_eq(desk, &append.desk));
+        let at = at.unwrap_or_else(|| {
+            open.staged.push((Arc::clone(&append.desk), append.desk.spare()));
+            open.staged.len() - 1
+        });
+        open.staged[at].1.push(Answer { append, answer });
+    }
+
+    /// Waits a moment for those who appended in the last commit: they have their answers now, and come again together.
+    fn linger(&mut self, queue: &mut mpsc::Receiver<Request>) {
+        let began = Instant::now();
+        let mut wait = self.pace.wait(began);
+        while wait.goes_on(self.open.count, Instant::now()) {
+            match queue.try_recv() {
+                Ok(request) => {
+                    self.take(request);
+                    wait.came(Instant::now());
+                }
+                Err(_) => std::thread::yield_now(),
+            }
+        }
+        self.pace.waited(self.open.count, &wait);
     }
 
     fn other(&mut self, request: Request) {
@@ -188,15 +215,28 @@ impl Work<'_> {
         flushed
     }
 
-    fn appends(&mut self, mut appends: Vec<Appending>) {
-        if appends.is_empty() {
+    /// Commits what is staged, and answers it. `waiting` says how many requests came meanwhile.
+    fn finish(&mut self, waiting: &dyn Fn() -> usize) {
+        let Open { round, failed, staged, count } = std::mem::take(&mut self.open);
+        if count == 0 {
             return;
         }
         let began = Instant::now();
-        let error = match &self.refusing {
-            Some((until, error)) if began < *until => error.clone(),
-            _ => match self.round(&mut appends) {
-                Ok(()) => return,
+        let error = match (&self.refusing, failed) {
+            (_, Some(error)) => error,
+            (Some((until, error)), _) if began < *until => error.clone(),
+            _ => match self.commit(round) {
+                Ok(moved) => {
+                    self.pace.committed(count, waiting(), began, Instant::now());
+                    for (desk, answers) in staged {
+                        desk.answer(answers);
+                    }
+                    for topic in &moved {
+                        self.shared.watches.moved(topic);
+                    }
+                    self.committed |= !moved.is_empty();
+                    return;
+                }
                 Err(error) => error,
             },
         };
@@ -204,50 +244,27 @@ impl Work<'_> {
         if matches!(error, StoreError::Full { .. }) && began.elapsed() > SLOW {
             self.refusing = Some((Instant::now() + 10 * began.elapsed(), error.clone()));
         }
+        let appends = staged.into_iter().flat_map(|(_, answers)| answers).map(|answer| answer.append);
         // Damage is one topic's: the others go on.
-        if appends.len() > 1 && matches!(error, StoreError::Corrupt { .. }) {
+        if count > 1 && matches!(error, StoreError::Corrupt { .. }) {
             for append in appends {
-                self.appends(vec![append]);
+                self.stage(append);
+                self.finish(&|| 0);
             }
             return;
         }
         for append in appends {
-            let _ = append.reply.send(Err(error.clone()));
+            Answer { append, answer: Err(error.clone()) }.send();
         }
     }
 
-    /// One commit. Takes the appends and answers them, unless it fails.
-    fn round(&mut self, appends: &mut Vec<Appending>) -> Result<(), StoreError> {
-        let (shared, now) = (self.shared, self.shared.now());
-        shared.know()?;
-        let mut answers = Vec::with_capacity(appends.len());
-        let mut round = {
-            let topics = shared.lock();
-            let mut round = Round::new(&topics.store);
-            answers.extend(appends.iter().map(|of| round.append(&topics, &of.topic, &of.batch, now)));
-            round
-        };
-        let mut moved = Vec::new();
-        if round.is_changed() {
-            let level = if shared.settings.relaxed { Level::Memory } else { shared.level() };
-            let next = Some(round.next_topic());
-            shared.commit(level, next, |rows| round.write(rows, now))?;
-            moved = round.publish(&mut shared.lock(), now);
-        }
-        let mut desks: Vec<(Arc<Desk>, Vec<_>)> = Vec::new();
-        for (append, answer) in appends.drain(..).zip(answers) {
-            match desks.iter_mut().find(|(desk, _)| Arc::ptr_eq(desk, &append.desk)) {
-                Some((_, answers)) => answers.push((append.reply, answer)),
-                None => desks.push((append.desk, vec![(append.reply, answer)])),
-            }
-        }
-        for (desk, answers) in desks {
-            desk.answer(answers);
-        }
-        for topic in &moved {
-            shared.watches.moved(topic);
-        }
-        self.committed |= !moved.is_empty();
-        Ok(())
+    /// One commit. Returns the topics that moved.
+    fn commit(&self, round: Option<(Round, Now)>) -> Result<Vec<Topic>, StoreError> {
+        let shared = self.shared;
+        let Some((mut round, now)) = round.filter(|(round, _)| round.is_changed()) else { return Ok(Vec::new()) };
+        let level = if shared.settings.relaxed { Level::Memory } else { shared.level() };
+        let next = Some(round.next_topic());
+        shared.commit(level, next, |rows| round.write(rows, now))?;
+        Ok(round.publish(&mut shared.lock(), now))
     }
 }
