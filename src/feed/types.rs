@@ -77,13 +77,15 @@ impl Types {
         if M::NAME.is_empty() {
             return Err(NameTaken { name: M::NAME, by: "entries that have no name" });
         }
-        if let Some(known) = self.get(M::NAME) {
+        let check = |known: &dyn Kind| {
             let same = known.message() == TypeId::of::<M>();
-            return if same { Ok(()) } else { Err(NameTaken { name: M::NAME, by: known.type_name() }) };
+            if same { Ok(()) } else { Err(NameTaken { name: M::NAME, by: known.type_name() }) }
+        };
+        if let Some(known) = self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(M::NAME) {
+            return check(&**known);
         }
         let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        let known = by_name.entry(M::NAME).or_insert_with(|| Arc::new(KindOf::<M>(std::marker::PhantomData)));
-        if known.message() == TypeId::of::<M>() { Ok(()) } else { Err(NameTaken { name: M::NAME, by: known.type_name() }) }
+        check(&**by_name.entry(M::NAME).or_insert_with(|| Arc::new(KindOf::<M>(std::marker::PhantomData))))
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<dyn Kind>> {

@@ -1,8 +1,10 @@
 //! Append: messages into the log. Encodes, names the type, and waits until the store has it.
 
 use std::any::type_name;
+use std::cell::Cell;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::event::Payload;
@@ -134,7 +136,9 @@ impl PubSub {
         }
         // Whoever has subscribed here before this call gets it: so the feed has to stand before the entry is there.
         let mut hold = None;
-        if feed.shared.interest.contains(&topic) && feed.try_stand(&topic).await.is_none() {
+        // Mostly it does. What waits for it is boxed, so that an append under way is small.
+        let listened = feed.shared.interest.contains(&topic) && feed.stands(&topic).is_none();
+        if listened && Box::pin(feed.try_stand(&topic)).await.is_none() {
             hold = Some(feed.hold(&topic));
         }
         let trim = feed.retention.of(&topic).on_append();
@@ -162,9 +166,25 @@ impl PubSub {
     }
 }
 
+/// The message as JSON, in bytes of just its size: they live until the store has them, as many at once as there are appends under way.
 fn encode<M: Payload>(message: &M) -> Result<NewEntry, AppendError> {
-    match serde_json::to_vec(message) {
-        Ok(json) => Ok(NewEntry::new(M::NAME, json)),
-        Err(source) => Err(AppendError::Encode { message: type_name::<M>(), source: Arc::new(source) }),
+    let mut json = SCRATCH.try_with(Cell::take).unwrap_or_default();
+    json.clear();
+    if let Err(source) = serde_json::to_writer(&mut json, message) {
+        return Err(AppendError::Encode { message: type_name::<M>(), source: Arc::new(source) });
     }
+    let payload = if json.capacity() > SCRATCH_BYTES_MAX {
+        Bytes::from(json)
+    } else {
+        let payload = Bytes::copy_from_slice(&json);
+        // A thread that ends keeps none.
+        let _ = SCRATCH.try_with(|scratch| scratch.set(json));
+        payload
+    };
+    Ok(NewEntry::new(ByteString::from_static(M::NAME), payload))
 }
+
+/// Room for one message that a thread keeps; a larger one is not copied.
+const SCRATCH_BYTES_MAX: usize = 16 << 10;
+
+thread_local!(static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) });

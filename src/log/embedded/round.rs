@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytestring::ByteString;
 
 use crate::ids::EntryId;
+use crate::local::hash::BuildPrehashed;
 use crate::log::embedded::block::Packer;
 use crate::log::embedded::block::content;
 use crate::log::embedded::engine::Tried;
@@ -37,7 +38,7 @@ pub(super) struct Now {
 /// Appends on their way into one commit.
 #[derive(Debug, Default)]
 pub(super) struct Round {
-    topics: HashMap<Topic, Staged>,
+    topics: HashMap<Topic, Staged, BuildPrehashed>,
     next_topic: u64,
 }
 
@@ -55,7 +56,7 @@ struct Staged {
 
 impl Round {
     pub(super) fn new(store: &StoreRow) -> Self {
-        Self { topics: HashMap::new(), next_topic: store.next_topic }
+        Self { topics: HashMap::default(), next_topic: store.next_topic }
     }
 
     /// Stages one append. Its answer counts once the round is committed.
