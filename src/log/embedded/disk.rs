@@ -1,4 +1,4 @@
-//! Disk: the file under the engine. Its first 4 KiB are ours and say what the file is; the rest is the engine's. Knows no topics.
+//! Disk: the file under the engine. Its first 4 KiB say what the file is, then comes the journal; the rest is the engine's. Knows no topics.
 
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -23,8 +23,12 @@ pub(super) const FORMAT: u64 = 1;
 
 /// The first bytes of every store.
 const MAGIC: &[u8; 16] = b"actix-pubsub log";
-/// Ours; the engine's pages begin here.
-const HEAD_BYTES: u64 = 4_096;
+/// Ours; the journal begins here.
+pub(super) const HEAD_BYTES: u64 = 4_096;
+/// Ours, too.
+pub(super) const JOURNAL_BYTES: u64 = 1 << 20;
+/// The engine's pages begin here.
+pub(super) const PAGES_AT: u64 = HEAD_BYTES + JOURNAL_BYTES;
 /// What of it is used: magic, format, phase, commits, checksum.
 const HEAD_USED: usize = 16 + 8 + 8 + 8 + 4;
 
@@ -70,7 +74,7 @@ pub(super) fn read_phase(disk: &Disk) -> Result<Phase, StoreError> {
     }
     let mut head = [0; HEAD_USED];
     disk.read(0, &mut head).map_err(failed)?;
-    if head == [0; HEAD_USED] && len == HEAD_BYTES {
+    if head == [0; HEAD_USED] && len <= PAGES_AT {
         return Ok(Phase::New);
     }
     if head[..16] != *MAGIC {
@@ -95,8 +99,8 @@ pub(super) fn read_phase(disk: &Disk) -> Result<Phase, StoreError> {
 /// Writes the phase, durably.
 pub(super) fn write_phase(disk: &Disk, phase: Phase) -> Result<(), StoreError> {
     let write = || -> io::Result<()> {
-        if disk.len()? < HEAD_BYTES {
-            disk.set_len(HEAD_BYTES)?;
+        if disk.len()? < PAGES_AT {
+            disk.set_len(PAGES_AT)?;
         }
         disk.write(0, &head(phase))?;
         disk.sync_data()
@@ -104,9 +108,9 @@ pub(super) fn write_phase(disk: &Disk, phase: Phase) -> Result<(), StoreError> {
     write().map_err(failed)
 }
 
-/// Drops everything behind the head: the making of the store was cut off.
+/// Drops the engine's pages: the making of the store was cut off.
 pub(super) fn start_anew(disk: &Disk) -> Result<(), StoreError> {
-    disk.set_len(HEAD_BYTES).map_err(failed)?;
+    disk.set_len(PAGES_AT).map_err(failed)?;
     write_phase(disk, Phase::New)
 }
 
@@ -140,7 +144,7 @@ pub(super) fn failed(error: io::Error) -> StoreError {
     }
 }
 
-/// The disk as one generation of the engine sees it: without our head, and only until it is fenced off.
+/// The disk as one generation of the engine sees it: without our head and journal, and only until it is fenced off.
 ///
 /// After an error the engine wants to be opened again. The file, and its lock, stay ours meanwhile.
 #[derive(Debug)]
@@ -167,17 +171,17 @@ impl Pages {
 
 impl StorageBackend for Pages {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.disk.len()?.saturating_sub(HEAD_BYTES))
+        Ok(self.disk.len()?.saturating_sub(PAGES_AT))
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let offset = offset.checked_add(HEAD_BYTES).ok_or(io::ErrorKind::InvalidInput)?;
+        let offset = offset.checked_add(PAGES_AT).ok_or(io::ErrorKind::InvalidInput)?;
         self.disk.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.check()?;
-        self.disk.set_len(len.checked_add(HEAD_BYTES).ok_or(io::ErrorKind::InvalidInput)?)
+        self.disk.set_len(len.checked_add(PAGES_AT).ok_or(io::ErrorKind::InvalidInput)?)
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -187,6 +191,6 @@ impl StorageBackend for Pages {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.check()?;
-        self.disk.write(offset.checked_add(HEAD_BYTES).ok_or(io::ErrorKind::InvalidInput)?, data)
+        self.disk.write(offset.checked_add(PAGES_AT).ok_or(io::ErrorKind::InvalidInput)?, data)
     }
 }

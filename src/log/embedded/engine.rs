@@ -4,6 +4,7 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::sync::atomic::AtomicBool;
@@ -22,10 +23,15 @@ use crate::log::embedded::disk;
 use crate::log::embedded::disk::Disk;
 use crate::log::embedded::disk::Pages;
 use crate::log::embedded::disk::Phase;
+use crate::log::embedded::journal::Journal;
+use crate::log::embedded::journal::NoteError;
+use crate::log::embedded::journal::Record;
+use crate::log::embedded::journal::Tip;
 use crate::log::embedded::row;
 use crate::log::embedded::row::StoreRow;
 use crate::log::error::Outcome;
 use crate::log::error::StoreError;
+use crate::sync::lock;
 
 /// The one table.
 const ROWS: TableDefinition<'static, &'static [u8], &'static [u8]> = TableDefinition::new("rows");
@@ -40,6 +46,8 @@ const TRIES: usize = 3;
 pub(super) struct Engine {
     disk: Disk,
     cache_bytes: usize,
+    /// Held while a transaction is committed. Taken after `current` where both are.
+    journal: Mutex<Journal>,
     current: RwLock<Current>,
 }
 
@@ -60,15 +68,17 @@ struct Generation {
 pub(super) enum Level {
     /// It is in memory; it is on disk with the next.
     Memory,
-    /// It is on disk, with one sync. After a crash the opening walks through the file and verifies every page.
-    Synced,
-    /// It is on disk, with two syncs. After a crash the opening has nothing to walk through.
+    /// It is on disk, with one sync: in the journal if that takes it, else in the table. After a crash the opening walks through the file and
+    /// verifies every page, unless it is to be `quick`: then what the journal does not take costs two syncs.
+    Noted { quick: bool },
+    /// It is on disk, in the table, with two syncs. After a crash the opening has nothing to walk through.
     Quick,
 }
 
 impl Level {
-    fn durability(self) -> redb::Durability {
-        if self == Self::Memory { redb::Durability::None } else { redb::Durability::Immediate }
+    /// Whether an opening after a crash has to walk through the file.
+    pub(super) fn walks(self) -> bool {
+        !matches!(self, Self::Quick | Self::Noted { quick: true })
     }
 }
 
@@ -139,14 +149,18 @@ fn guarded<T>(run: impl FnOnce() -> Tried<T>) -> Tried<T> {
 
 impl Engine {
     /// Opens a store, makes it on an empty disk. Returns what its file said of itself, too.
-    pub(super) fn open(disk: Disk, cache_bytes: usize, verify: bool) -> Result<(Self, Phase), StoreError> {
+    pub(super) fn open(disk: Disk, cache_bytes: usize, journal_bytes: u64, verify: bool) -> Result<(Self, Phase), StoreError> {
         let phase = disk::read_phase(&disk)?;
         if phase == Phase::New {
             disk::start_anew(&disk)?;
         }
+        let mut journal = Journal::new(Arc::clone(&disk), journal_bytes);
         let generation = Generation::open(&disk, cache_bytes, verify)?;
+        if phase != Phase::New {
+            generation.replay(&mut journal)?;
+        }
         let current = RwLock::new(Current { number: 0, database: Some(Arc::new(generation)), closed: false });
-        let engine = Self { disk, cache_bytes, current };
+        let engine = Self { disk, cache_bytes, journal: Mutex::new(journal), current };
         if phase == Phase::New {
             engine.write(Level::Quick, |rows| {
                 rows.put(&row::store_key(), &StoreRow::default().encode())?;
@@ -195,7 +209,9 @@ impl Engine {
                 drop_guarded(old);
             }
             current.number += 1;
-            current.database = Some(Arc::new(Generation::open(&self.disk, self.cache_bytes, false)?));
+            let generation = Generation::open(&self.disk, self.cache_bytes, false)?;
+            generation.replay(&mut lock(&self.journal))?;
+            current.database = Some(Arc::new(generation));
         }
         match &current.database {
             Some(database) => Ok((current.number, Arc::clone(database))),
@@ -230,24 +246,48 @@ impl Engine {
     /// Runs `write` in one transaction and commits it. After an error of the engine it is open again, and what became of the commit is to be read.
     pub(super) fn write<T>(&self, level: Level, write: impl FnOnce(&mut Writing<'_>) -> Tried<T>) -> Result<T, WriteError> {
         let (number, generation) = self.current().map_err(WriteError::NotDone)?;
+        let mut there = false;
         let answer = guarded(|| {
             let mut transaction = generation.database.begin_write()?;
-            transaction.set_durability(level.durability())?;
-            transaction.set_quick_repair(level == Level::Quick);
-            let done = {
-                let mut rows = Writing { table: transaction.open_table(ROWS)?, sum: 0 };
-                write(&mut rows)
+            let noted = matches!(level, Level::Noted { .. });
+            let (done, record) = {
+                let record = noted.then(Record::default);
+                let mut rows = Writing { table: transaction.open_table(ROWS)?, sum: 0, record };
+                let done = write(&mut rows);
+                (done, rows.record)
             };
-            match done {
-                Ok(done) => {
-                    transaction.commit()?;
-                    Ok(done)
-                }
+            let done = match done {
+                Ok(done) => done,
                 Err(error) => {
                     transaction.abort()?;
-                    Err(error)
+                    return Err(error);
+                }
+            };
+            let mut journal = lock(&self.journal);
+            let record = record.filter(|record| journal.takes(record));
+            if level == Level::Memory || record.is_some() {
+                transaction.set_durability(redb::Durability::None)?;
+            } else {
+                transaction.set_durability(redb::Durability::Immediate)?;
+                transaction.set_quick_repair(!level.walks());
+            }
+            match record {
+                Some(record) => {
+                    // Whoever opened the engine again meanwhile has not seen this record.
+                    generation.check_current()?;
+                    journal.write(record).map_err(|NoteError { error, is_there }| {
+                        there = is_there;
+                        Failure::Engine(error)
+                    })?;
+                    // Only now: nobody reads what is not on disk.
+                    transaction.commit()?;
+                }
+                None => {
+                    transaction.commit()?;
+                    if level == Level::Memory { journal.cut() } else { journal.settled() }
                 }
             }
+            Ok(done)
         });
         drop_guarded(generation);
         match answer {
@@ -256,9 +296,14 @@ impl Engine {
             Err(Failure::Engine(error)) => {
                 // If this fails the next use tries again.
                 let _ = self.reopen(number);
-                Err(WriteError::Unknown(error))
+                Err(WriteError::Unknown(if there { unknown(error) } else { error }))
             }
         }
+    }
+
+    /// Whether the table on disk has not everything that was committed.
+    pub(super) fn is_noted(&self) -> bool {
+        lock(&self.journal).is_used()
     }
 
     /// Closes the engine and marks the file as closed after so many commits.
@@ -285,6 +330,16 @@ impl Engine {
             Ok(()) => disk::write_phase(&self.disk, Phase::Closed(commits)),
             Err(Failure::Store(error) | Failure::Engine(error)) => Err(error),
         }
+    }
+}
+
+/// The same, but it may have happened.
+pub(super) fn unknown(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable { source, .. } | StoreError::Full { source } => {
+            StoreError::Unavailable { outcome: Outcome::Unknown, source }
+        }
+        error => error,
     }
 }
 
@@ -321,6 +376,43 @@ impl Generation {
             }
         }
     }
+
+    /// Fails once this generation was given up.
+    fn check_current(&self) -> Tried<()> {
+        if self.fenced.load(Ordering::Acquire) {
+            return Err(Failure::Engine(disk::failed(io::Error::other("the engine was opened anew"))));
+        }
+        Ok(())
+    }
+
+    /// Brings what only the journal has into the table, in memory.
+    fn replay(&self, journal: &mut Journal) -> Result<(), StoreError> {
+        let replayed = guarded(|| {
+            let tip = {
+                let table = self.database.begin_read()?.open_table(ROWS)?;
+                let value = table.get(&row::store_key()[..])?;
+                value.map(|value| Tip::of(value.value())).transpose()?
+            };
+            let records = journal.after(tip.unwrap_or_default())?;
+            if records.is_empty() {
+                return Ok(());
+            }
+            let mut transaction = self.database.begin_write()?;
+            transaction.set_durability(redb::Durability::None)?;
+            {
+                let mut table = transaction.open_table(ROWS)?;
+                for (key, value) in records.ops() {
+                    match value {
+                        Some(value) => drop(table.insert(key, value)?),
+                        None => drop(table.remove(key)?),
+                    }
+                }
+            }
+            transaction.commit()?;
+            Ok(())
+        });
+        replayed.map_err(|(Failure::Store(error) | Failure::Engine(error))| error)
+    }
 }
 
 /// However an opening fails, the engine's own closing is guarded.
@@ -348,11 +440,20 @@ pub(super) struct Writing<'txn> {
     pub(super) table: Table<'txn, &'static [u8], &'static [u8]>,
     /// What the changes add to [`StoreRow::sum`].
     pub(super) sum: u64,
+    /// The changes, for the journal.
+    record: Option<Record>,
 }
 
 impl Writing<'_> {
     pub(super) fn put(&mut self, key: &[u8], value: &[u8]) -> Tried<()> {
         let old = self.table.insert(key, value)?;
+        if let Some(record) = &mut self.record {
+            record.put(key, value);
+            if key.first() == Some(&row::STORE) {
+                let before = old.as_ref().map_or(0, |old| row::sum_of(old.value()));
+                record.follow(StoreRow::decode(value)?.commits, before as u32);
+            }
+        }
         if counts(key) {
             let old = old.map_or(0, |old| row::sum_of(old.value()));
             self.sum = self.sum.wrapping_add(row::sum_of(value)).wrapping_sub(old);
@@ -362,6 +463,9 @@ impl Writing<'_> {
 
     pub(super) fn remove(&mut self, key: &[u8]) -> Tried<()> {
         let old = self.table.remove(key)?;
+        if let Some(record) = &mut self.record {
+            record.remove(key);
+        }
         if counts(key) {
             self.sum = self.sum.wrapping_sub(old.map_or(0, |old| row::sum_of(old.value())));
         }

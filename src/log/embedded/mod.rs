@@ -8,11 +8,11 @@
 //!   the file                 one table of rows, ordered by key
 //!   ┌──────────────────┐     ┌───────┬───────────────────────────┬──────────────────────────────────┐
 //!   │ head, 4 KiB      │     │ store │                           │ commits, next numbers, sum       │
-//!   │ magic, version,  │     │ topic │ topic number              │ name, last, trimmed, counts      │
-//!   │ open or closed   │     │ group │ topic, group number       │ name, last delivered             │
-//!   ├──────────────────┤     │ held  │ topic, group, entry id    │ consumer, times, attempt         │
-//!   │ redb: pages of   │     │ keys  │ topic, until, first id    │ idempotency keys and their ids   │
-//!   │ the table        │     │ block │ topic, first entry's id   │ its ordinal, count, the entries  │
+//!   ├──────────────────┤     │ topic │ topic number              │ name, last, trimmed, counts      │
+//!   │ journal, 1 MiB:  │     │ group │ topic, group number       │ name, last delivered             │
+//!   │ newest commits   │     │ held  │ topic, group, entry id    │ consumer, times, attempt         │
+//!   ├──────────────────┤     │ keys  │ topic, until, first id    │ idempotency keys and their ids   │
+//!   │ redb: the table  │     │ block │ topic, first entry's id   │ its ordinal, count, the entries  │
 //!   └──────────────────┘     └───────┴───────────────────────────┴──────────────────────────────────┘
 //! ```
 //!
@@ -25,7 +25,7 @@
 //! | `writer`, `round`, `admin`, `desk`, `pace` | the thread that writes, what it makes of requests, how it answers, when it waits for more |
 //! | `shared`, `topics` | what is in memory, and how a commit is settled |
 //! | `read`, `block`, `row` | the format |
-//! | `engine`, `disk` | redb under a guard, the file under redb |
+//! | `engine`, `journal`, `disk` | redb under a guard, the newest commits beside it, the file under both |
 
 mod admin;
 mod block;
@@ -38,6 +38,7 @@ mod desk;
 mod disk;
 mod engine;
 mod groups;
+mod journal;
 mod pace;
 mod read;
 mod round;

@@ -143,8 +143,9 @@ mod tests {
             let mut still = wait;
             still.came(began + took + longest);
             assert!(!still.goes_on(1, began + took + longest));
-            still.came(began + took + longest - MS / 100);
-            assert!(still.goes_on(1, began + took + longest - MS / 100));
+            let before = longest.saturating_sub(MS / 100);
+            still.came(began + took + before);
+            assert!(still.goes_on(1, began + took + before));
         }
     }
 }

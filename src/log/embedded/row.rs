@@ -163,6 +163,7 @@ pub(super) fn put_bytes(into: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// Takes fields off the front of bytes; `None` where they are too short or no such field.
+#[derive(Clone)]
 pub(super) struct Fields<'a> {
     bytes: &'a [u8],
     at: usize,

@@ -20,6 +20,7 @@ use crate::log::embedded::engine::Reading;
 use crate::log::embedded::engine::Tried;
 use crate::log::embedded::engine::WriteError;
 use crate::log::embedded::engine::Writing;
+use crate::log::embedded::engine::unknown;
 use crate::log::embedded::read;
 use crate::log::embedded::round::Now;
 use crate::log::embedded::row;
@@ -30,7 +31,6 @@ use crate::log::embedded::row::StoreRow;
 use crate::log::embedded::topics::Topics;
 use crate::log::entry::Limits;
 use crate::log::entry::Name;
-use crate::log::error::Outcome;
 use crate::log::error::StoreError;
 use crate::log::watch::Watches;
 use crate::topic::Topic;
@@ -41,6 +41,8 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) dedup_window: Duration,
     pub(super) cache_bytes: usize,
+    /// How much of the journal is used.
+    pub(super) journal_bytes: u64,
     pub(super) relaxed: bool,
     pub(super) instant_recovery: bool,
     pub(super) verify: bool,
@@ -70,7 +72,7 @@ struct Riders {
 
 impl Shared {
     pub(super) fn open(disk: Disk, settings: Settings) -> Result<Self, StoreError> {
-        let (engine, phase) = Engine::open(disk, settings.cache_bytes, settings.verify)?;
+        let (engine, phase) = Engine::open(disk, settings.cache_bytes, settings.journal_bytes, settings.verify)?;
         let topics = Topics::load(&engine, settings.clock.steady_ms(), settings.dedup_window)?;
         if let Phase::Closed(commits) = phase
             && commits != topics.store.commits
@@ -129,7 +131,7 @@ impl Shared {
 
     /// The level of a commit that somebody waits for.
     pub(super) fn level(&self) -> Level {
-        if self.settings.instant_recovery { Level::Quick } else { Level::Synced }
+        Level::Noted { quick: self.settings.instant_recovery }
     }
 
     /// Makes memory what the disk is, if that is not known. The writer calls it before it decides anything.
@@ -192,7 +194,7 @@ impl Shared {
             (Ok(()), Some(done)) => {
                 self.lock().store = store;
                 self.unsynced.store(level == Level::Memory, Ordering::Relaxed);
-                self.walks.store(level != Level::Quick, Ordering::Relaxed);
+                self.walks.store(level.walks(), Ordering::Relaxed);
                 Ok(done)
             }
             (Err(error), _) => {
@@ -219,20 +221,15 @@ impl Shared {
             }
             Err(_) => {
                 self.unknown.store(true, Ordering::Relaxed);
-                Err(match error {
-                    StoreError::Unavailable { source, .. } | StoreError::Full { source } => {
-                        StoreError::Unavailable { outcome: Outcome::Unknown, source }
-                    }
-                    error => error,
-                })
+                Err(unknown(error))
             }
         }
     }
 
     /// Writes what is left and closes the file.
     pub(super) fn close(&self) -> Result<(), StoreError> {
-        let flushed =
-            self.know().and_then(|()| if self.is_unsettled() { self.commit(Level::Quick, None, |_| Ok(())) } else { Ok(()) });
+        let is_left = || self.is_unsettled() || self.engine.is_noted();
+        let flushed = self.know().and_then(|()| if is_left() { self.commit(Level::Quick, None, |_| Ok(())) } else { Ok(()) });
         let commits = self.lock().store.commits;
         self.engine.close(commits)?;
         flushed

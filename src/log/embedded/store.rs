@@ -105,7 +105,8 @@ impl EmbeddedBuilder {
         self
     }
 
-    /// Makes opening after a crash a matter of milliseconds, however large the file is, and every commit two syncs of the disk instead of one.
+    /// Makes opening after a crash a matter of milliseconds, however large the file is, and a commit of more than 32 KiB two syncs of the disk instead of one.
+    /// The others are a record of the file's journal, which is one sync either way.
     ///
     /// Without this, opening after a crash under load reads the whole file and verifies every page: 0.13 s for 1,000,000 entries of 100 bytes that the
     /// system has in memory, and as long as the disk takes where it has not. A store that was closed, or idle for half a second, opens at once either way.
@@ -157,6 +158,7 @@ impl EmbeddedStore {
             limits: Limits::default(),
             dedup_window: Self::DEDUP_WINDOW_DEFAULT,
             cache_bytes: Self::CACHE_BYTES_DEFAULT,
+            journal_bytes: disk::JOURNAL_BYTES,
             relaxed: false,
             instant_recovery: false,
             verify: false,
