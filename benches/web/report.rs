@@ -18,10 +18,11 @@ pub(crate) struct Report {
     rows: Vec<(&'static Server, Vec<Took>)>,
 }
 
-/// A number of a turn; `None` if it was not measured, or not well.
+/// A number of a turn, and whether it counts.
 struct Measure {
     title: String,
     of: fn(&Took) -> Option<f64>,
+    counts: fn(&Took) -> bool,
     print: fn(f64) -> String,
 }
 
@@ -38,10 +39,7 @@ impl Report {
     pub(crate) fn print(&self, markdown: bool) {
         println!("{}", machine::line());
         let pinned = if child::are_pinned() { "server and load on a core each (taskset)" } else { "nothing is pinned" };
-        println!(
-            "{} clients over loopback, 100 bytes of JSON, {pinned}. Medians of the rounds that count;",
-            numbers::count(self.clients)
-        );
+        println!("{} clients over loopback, 100 bytes of JSON, {pinned}.", numbers::count(self.clients));
         println!(
             "`of ours` is the median of the ratios within the rounds. Memory is the server's RSS, without the kernel's buffers."
         );
@@ -64,45 +62,21 @@ impl Report {
 
     fn measures(&self) -> Vec<Measure> {
         let pace = 1.0 / (PER_CLIENT * self.clients as u32).as_secs_f64();
-        let measure = |title: String, of, print| Measure { title, of, print };
+        let paced = format!("From broadcast to client at {pace:.0} broadcasts/s");
+        let measure = |title: &str, of, counts, print| Measure { title: title.to_owned(), of, counts, print };
+        let bursts = |title: &str, of, counts, print| measure(&format!("{title}, bursts of {BURST}"), of, counts, print);
+        let singles = |title: &str, of, counts, print| measure(&format!("{title}, one broadcast at a time"), of, counts, print);
         vec![
-            measure("Memory of an idle connection".to_owned(), |took| Some(took.idle), bytes),
-            measure("Memory of a connection after all bursts".to_owned(), |took| took.bursts.map(|_| took.after), bytes),
-            measure(
-                format!("From broadcast to client at {pace:.0} broadcasts/s, p50"),
-                |took| calm(took.paced).map(|it| it.p50),
-                numbers::time,
-            ),
-            measure(
-                format!("From broadcast to client at {pace:.0} broadcasts/s, p99"),
-                |took| calm(took.paced).map(|it| it.p99),
-                numbers::time,
-            ),
-            measure(
-                "Frames per second of the server's processor time, one broadcast at a time".to_owned(),
-                |took| sound(took.singles).map(|it| it.frames / it.server * 1e9),
-                numbers::rate,
-            ),
-            measure(
-                "Frames per second, one broadcast at a time".to_owned(),
-                |took| calm(took.singles).map(|it| it.frames / it.active * 1e9),
-                numbers::rate,
-            ),
-            measure(
-                format!("Frames per second of the server's processor time, bursts of {BURST}"),
-                |took| sound(took.bursts).map(|it| it.frames / it.server * 1e9),
-                numbers::rate,
-            ),
-            measure(
-                format!("Frames per second, bursts of {BURST}"),
-                |took| calm(took.bursts).map(|it| it.frames / it.active * 1e9),
-                numbers::rate,
-            ),
-            measure(
-                format!("For comparison: share of its core that the load needed, bursts of {BURST}"),
-                |took| took.bursts.map(|it| it.percent(it.load)),
-                |percent| format!("{percent:.0} %"),
-            ),
+            measure("Memory of an idle connection", |it| Some(it.idle), |_| true, bytes),
+            measure("Memory of a connection after all bursts", |it| it.bursts.map(|_| it.after), |_| true, bytes),
+            measure(&format!("{paced}, p50"), |it| Some(it.paced?.p50), |it| calm(it.paced), numbers::time),
+            measure(&format!("{paced}, p99"), |it| Some(it.paced?.p99), |it| calm(it.paced), numbers::time),
+            singles(PER_CORE, |it| Some(it.singles?.per_core()), |it| sound(it.singles), numbers::rate),
+            singles(PER_SECOND, |it| Some(it.singles?.per_second()), |it| calm(it.singles), numbers::rate),
+            bursts(PER_CORE, |it| Some(it.bursts?.per_core()), |it| sound(it.bursts), numbers::rate),
+            bursts(PER_SECOND, |it| Some(it.bursts?.per_second()), |it| calm(it.bursts), numbers::rate),
+            singles(LOAD_SHARE, |it| Some(it.singles?.load_percent()), |_| true, percent),
+            bursts(LOAD_SHARE, |it| Some(it.bursts?.load_percent()), |_| true, percent),
         ]
     }
 
@@ -115,42 +89,60 @@ impl Report {
             println!("  {:width$} {:>12} {:>24} {:>8} {:>7}", "server", "median", "min .. max", "of ours", "rounds");
         }
         for (server, turns) in &self.rows {
-            let values: Vec<f64> = turns.iter().filter_map(measure.of).collect();
-            let print = measure.print;
-            let (middle, range) = if values.is_empty() {
-                ("-".to_owned(), "-".to_owned())
-            } else {
-                (print(median(&values)), format!("{} .. {}", print(quantile(&values, 0.0)), print(quantile(&values, 1.0))))
-            };
-            let (share, rounds) =
-                (numbers::times(self.share(measure, server, turns)), format!("{}/{}", values.len(), turns.len()));
+            let [median, range, share, rounds] = self.cells(measure, server, turns);
             if markdown {
-                println!("| {} | {middle} | {range} | {share} | {rounds} |", server.name);
+                println!("| {} | {median} | {range} | {share} | {rounds} |", server.name);
             } else {
-                println!("  {:width$} {middle:>12} {range:>24} {share:>8} {rounds:>7}", server.name);
+                println!("  {:width$} {median:>12} {range:>24} {share:>8} {rounds:>7}", server.name);
             }
         }
     }
 
-    /// The median of the rounds in which both count; `NaN` if there is none.
-    fn share(&self, measure: &Measure, server: &Server, turns: &[Took]) -> f64 {
-        let Some((_, ours)) = self.rows.iter().find(|(other, _)| other.name == server.against) else { return f64::NAN };
-        let both = turns.iter().zip(ours).filter_map(|(it, ours)| Some((measure.of)(it)? / (measure.of)(ours)?));
-        let shares: Vec<f64> = both.collect();
-        if shares.is_empty() { f64::NAN } else { median(&shares) }
+    fn cells(&self, measure: &Measure, server: &Server, turns: &[Took]) -> [String; 4] {
+        let all: Vec<f64> = turns.iter().filter_map(measure.of).collect();
+        if all.is_empty() {
+            return ["-"; 4].map(str::to_owned);
+        }
+        let counted: Vec<f64> = turns.iter().filter(|it| (measure.counts)(it)).filter_map(measure.of).collect();
+        let rounds = format!("{}/{}", counted.len(), all.len());
+        let (values, mark) = if counted.is_empty() { (all, "~") } else { (counted, "") };
+        let print = measure.print;
+        let range = format!("{} .. {}", print(quantile(&values, 0.0)), print(quantile(&values, 1.0)));
+        [format!("{mark}{}", print(median(&values))), range, self.share(measure, server, turns), rounds]
+    }
+
+    /// How much of ours, within the rounds in which both count; within all rounds if there is none.
+    fn share(&self, measure: &Measure, server: &Server, turns: &[Took]) -> String {
+        let ours = self.rows.iter().find(|(other, _)| other.name == server.against).map_or(&[][..], |(_, turns)| turns);
+        let share = |(it, ours): (&Took, &Took)| Some((measure.of)(it)? / (measure.of)(ours)?);
+        let count = |(it, ours): &(&Took, &Took)| (measure.counts)(it) && (measure.counts)(ours);
+        let counted: Vec<f64> = turns.iter().zip(ours).filter(count).filter_map(share).collect();
+        if !counted.is_empty() {
+            return numbers::times(median(&counted));
+        }
+        let all: Vec<f64> = turns.iter().zip(ours).filter_map(share).collect();
+        if all.is_empty() { "-".to_owned() } else { format!("~{}", numbers::times(median(&all))) }
     }
 }
 
-/// A phase whose processor times count.
-fn sound(phase: Option<Phase>) -> Option<Phase> {
-    phase.filter(|phase| phase.flaw().is_none())
+/// Whether its processor times count.
+fn sound(phase: Option<Phase>) -> bool {
+    phase.is_some_and(|phase| phase.flaw().is_none())
 }
 
-/// A phase whose times count, too.
-fn calm(phase: Option<Phase>) -> Option<Phase> {
-    sound(phase).filter(|phase| phase.delay().is_none())
+/// Whether its times count, too.
+fn calm(phase: Option<Phase>) -> bool {
+    phase.is_some_and(|phase| phase.flaw().or_else(|| phase.delay()).is_none())
 }
 
 fn bytes(bytes: f64) -> String {
     format!("{:.1} KiB", bytes / 1024.0)
 }
+
+fn percent(percent: f64) -> String {
+    format!("{percent:.0} %")
+}
+
+const PER_CORE: &str = "Frames per second of the server's processor time";
+const PER_SECOND: &str = "Frames per second";
+const LOAD_SHARE: &str = "Share of its core that the load needed";

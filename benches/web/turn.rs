@@ -35,15 +35,15 @@ pub(crate) struct Took {
 /// Some broadcasts, from before the first to after the last. Times in ns.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Phase {
-    pub(crate) frames: f64,
+    frames: f64,
     /// While a broadcast was on its way.
-    pub(crate) active: f64,
+    active: f64,
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     /// Processor time of the server.
-    pub(crate) server: f64,
+    server: f64,
     server_waited: f64,
-    pub(crate) load: f64,
+    load: f64,
     load_waited: f64,
     lag: f64,
     /// How late a scheduled broadcast was, at most.
@@ -130,7 +130,7 @@ impl Pair {
 impl Phase {
     /// Why it says nothing at all: the load was the bottleneck.
     pub(crate) fn flaw(&self) -> Option<String> {
-        let busy = self.percent(self.load);
+        let busy = self.load_percent();
         (busy > LOAD_BUSY_PERCENT).then(|| format!("the load used {busy:.0} % of its core"))
     }
 
@@ -146,8 +146,22 @@ impl Phase {
         (self.late > PUBLISHER_LATE).then(|| format!("the publisher was {:.1} ms late", self.late / 1e6))
     }
 
+    pub(crate) fn per_second(&self) -> f64 {
+        self.frames / self.active * 1e9
+    }
+
+    /// Frames for each second that the server used its core.
+    pub(crate) fn per_core(&self) -> f64 {
+        self.frames / self.server * 1e9
+    }
+
+    /// How busy the load was.
+    pub(crate) fn load_percent(&self) -> f64 {
+        self.percent(self.load)
+    }
+
     /// What share this time is of that in which broadcasts were on their way.
-    pub(crate) fn percent(&self, time: f64) -> f64 {
+    fn percent(&self, time: f64) -> f64 {
         100.0 * time / self.active
     }
 }
