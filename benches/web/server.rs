@@ -1,5 +1,6 @@
 //! Server: what all servers under test share: the port, the orders to broadcast, and a publisher that keeps to its schedule. Knows no server.
 
+use std::any::Any;
 use std::io;
 use std::net::Ipv4Addr;
 use std::net::TcpListener;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use actix_web::App;
 use actix_web::HttpServer;
+use actix_web::dev::Extensions;
 use actix_web::web::ServiceConfig;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -92,6 +94,7 @@ impl Stage {
     /// A server of actix-web with one worker, whose thread also publishes.
     pub(crate) fn actix(
         self,
+        on_connect: impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static,
         configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
         publish: impl Fn(Said) + Clone + Send + 'static,
     ) {
@@ -104,7 +107,8 @@ impl Stage {
             }
             App::new().configure(configure.clone())
         };
-        let serve = async { HttpServer::new(app).workers(1).disable_signals().listen(self.listener)?.run().await };
+        let serve =
+            async { HttpServer::new(app).workers(1).on_connect(on_connect).disable_signals().listen(self.listener)?.run().await };
         actix::System::new().block_on(serve).expect("it serves");
     }
 

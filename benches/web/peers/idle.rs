@@ -15,6 +15,7 @@ use crate::server::Stage;
 
 pub(crate) fn run(stage: Stage) {
     stage.actix(
+        |_, _| {},
         |config| {
             config.route("/ws", web::get().to(open));
         },

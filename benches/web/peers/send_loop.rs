@@ -27,6 +27,7 @@ pub(crate) fn run(stage: Stage) {
     let clients: Clients = Data::new(Mutex::default());
     let shared = clients.clone();
     stage.actix(
+        |_, _| {},
         move |config| {
             config.app_data(shared.clone()).route("/ws", web::get().to(open));
         },
