@@ -173,7 +173,7 @@ pub(crate) const PER_CLIENT: Duration = Duration::from_micros(50);
 /// Between the last connection and the look at the memory.
 const SETTLE: Duration = Duration::from_millis(500);
 /// Of a phase, until it runs undisturbed; then it stays as it is, with its flaw.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 2;
 const LOAD_BUSY_PERCENT: f64 = 85.0;
 /// 5 ms at the 99th percentile.
 const LOAD_LAG: f64 = 5e6;
