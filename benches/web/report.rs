@@ -41,8 +41,9 @@ impl Report {
         let pinned = if child::are_pinned() { "server and load on a core each (taskset)" } else { "nothing is pinned" };
         println!("{} clients over loopback, 100 bytes of JSON, {pinned}.", numbers::count(self.clients));
         println!(
-            "`of ours` is the median of the ratios within the rounds. Memory is the server's RSS, without the kernel's buffers."
+            "Medians of the rounds that count, or `~` of all if none does. `of ours` is the median of the ratios within the rounds."
         );
+        println!("Memory is the server's RSS, without the kernel's buffers.");
         for measure in self.measures() {
             self.table(&measure, markdown);
         }
