@@ -53,6 +53,10 @@ impl Follows {
 
     /// The next step of any topic; pending while there is none, for good if none is followed.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        // Looking at nothing costs a waker, each time.
+        if self.topics.is_empty() {
+            return Poll::Pending;
+        }
         match Pin::new(&mut self.topics).poll_next(cx) {
             Poll::Ready(Some(step)) => Poll::Ready(step),
             Poll::Ready(None) | Poll::Pending => Poll::Pending,

@@ -301,8 +301,8 @@ impl Session {
                 }
             }
         }
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
         }
     }
 
@@ -693,7 +693,9 @@ impl Stream for Session {
             this.until_timers = 0;
             this.poll_timers(cx);
             if this.out.is_empty() {
-                this.waker = Some(cx.waker().clone());
+                if !this.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                    this.waker = Some(cx.waker().clone());
+                }
                 return Poll::Pending;
             }
         }
