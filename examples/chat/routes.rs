@@ -1,198 +1,149 @@
-//! Routes: the page, the WebSocket upgrade, and the plain HTTP that `curl` speaks. Knows the limits, not the members.
+//! Routes: the page, and the plain HTTP that `curl` speaks. Knows rooms and limits, no connections.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
-use std::str;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 
 use actix::Addr;
+use actix::MailboxError;
 use actix_pubsub::PubSub;
+use actix_pubsub::Topic;
+use actix_pubsub::web::Refusal;
+use actix_pubsub::web::client;
+use actix_web::HttpMessage;
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
-use actix_web::Responder;
+use actix_web::Route;
 use actix_web::http::StatusCode;
 use actix_web::http::header;
-use actix_web::http::header::HeaderMap;
 use actix_web::web;
-use actix_web_actors::ws;
 use governor::DefaultKeyedRateLimiter;
+use governor::Quota;
 use governor::RateLimiter;
-use governor::clock::Clock;
-use governor::clock::DefaultClock;
-use serde::Deserialize;
-use serde::Serialize;
 use serde_json::json;
 
-use crate::frames::Declared;
-use crate::frames::FrameGuard;
 use crate::limits;
-use crate::limits::Code;
-use crate::limits::LIMITS;
-use crate::limits::MESSAGES;
-use crate::limits::Refusal;
-use crate::limits::Room;
-use crate::protocol::RoomEvent;
-use crate::roster::Presence;
+use crate::messages::Draft;
+use crate::messages::ROOM;
+use crate::messages::Said;
+use crate::messages::room_name;
+use crate::messages::room_topic;
+use crate::roster::Count;
 use crate::roster::Roster;
-use crate::roster::SessionId;
-use crate::session::Session;
-use crate::session::now_ms;
+use crate::roster::Who;
 
 /// What all workers share.
-pub(crate) struct App {
+pub(crate) struct Chat {
     pubsub: PubSub,
     roster: Addr<Roster>,
-    origins: Vec<String>,
-    sessions: AtomicU64,
     /// Messages by HTTP, per address.
     posts: DefaultKeyedRateLimiter<IpAddr>,
-    clock: DefaultClock,
 }
 
-/// From this many remembered addresses on, each POST first forgets those that have been quiet for two seconds.
-const POSTERS_MAX: usize = 10_000;
-
-const PAGE: &str = include_str!("index.html");
-
-impl App {
-    pub(crate) fn new(pubsub: PubSub, roster: Addr<Roster>, origins: Vec<String>) -> Self {
-        let posts = RateLimiter::keyed(MESSAGES.quota());
-        Self { pubsub, roster, origins, sessions: AtomicU64::new(0), posts, clock: DefaultClock::default() }
-    }
-
-    fn next_session(&self) -> SessionId {
-        Arc::from(format!("{}-{}", self.pubsub.node(), self.sessions.fetch_add(1, Ordering::Relaxed)))
-    }
-
-    fn check_rate(&self, request: &HttpRequest) -> Result<(), Refusal> {
-        if self.posts.len() >= POSTERS_MAX {
-            self.posts.retain_recent();
-        }
-        let who = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
-        self.posts.check_key(&who).map_err(|not_until| MESSAGES.refusal(&not_until, self.clock.now()))
+impl Chat {
+    pub(crate) fn new(pubsub: PubSub, roster: Addr<Roster>) -> Self {
+        let quota = Quota::per_second(limits::PUBLISH_PER_SECOND).allow_burst(limits::PUBLISH_BURST);
+        Self { pubsub, roster, posts: RateLimiter::keyed(quota) }
     }
 }
 
 pub(crate) fn configure(config: &mut web::ServiceConfig) {
     config
-        .route("/", web::get().to(page))
-        .route("/ws", web::get().to(upgrade))
+        .route("/", file("text/html; charset=utf-8", include_str!("index.html")))
+        .route("/chat.css", file("text/css; charset=utf-8", include_str!("chat.css")))
+        .route("/chat.js", file("text/javascript; charset=utf-8", include_str!("chat.js")))
+        .route("/pubsub.js", web::get().to(client))
         .route("/rooms", web::get().to(rooms))
+        .route("/rooms/{room}", web::get().to(people))
         .route("/rooms/{room}", web::post().to(post))
-        .route("/stats", web::get().to(stats))
-        .default_service(web::to(not_found));
+        .route("/stats", web::get().to(async |chat: web::Data<Chat>| web::Json(chat.pubsub.stats())));
 }
 
-/// `GET /`: the page. Its inline script and style run by a nonce, drawn for this one response.
-async fn page() -> HttpResponse {
-    let mut random = [0; 16];
-    if let Err(error) = getrandom::fill(&mut random) {
-        return HttpResponse::InternalServerError().body(format!("no random numbers from the system: {error}"));
+/// A file of the page. It runs no script and takes no style but these.
+fn file(content_type: &'static str, text: &'static str) -> Route {
+    web::get().to(move || async move {
+        HttpResponse::Ok()
+            .content_type(content_type)
+            .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+            .insert_header((header::CACHE_CONTROL, "no-cache"))
+            .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .insert_header((header::REFERRER_POLICY, "no-referrer"))
+            .body(text)
+    })
+}
+
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; \
+    form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+
+/// `GET /rooms`: rooms in which someone is or something was said, the fullest first.
+async fn rooms(chat: web::Data<Chat>) -> Result<HttpResponse, Refusal> {
+    let mut counts = chat.roster.send(Count).await.map_err(closing)?;
+    if let Some(log) = chat.pubsub.log() {
+        for topic in log.topics(Some(&Topic::parse(ROOM)?), ROOMS_LISTED_MAX).await? {
+            counts.entry(topic).or_default();
+        }
     }
-    let nonce = format!("{:032x}", u128::from_le_bytes(random));
-    let policy = format!(
-        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
-    );
-    HttpResponse::Ok()
-        .content_type("text/html; charset=utf-8")
-        .insert_header((header::CONTENT_SECURITY_POLICY, policy))
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .body(PAGE.replace("{nonce}", &nonce))
+    let line = |(topic, count): (&Topic, &usize)| Some((*count, room_name(topic).ok()?.to_owned()));
+    let mut lines: Vec<_> = counts.iter().filter_map(line).collect();
+    lines.sort_by(|(here, name), (other, named)| other.cmp(here).then_with(|| name.cmp(named)));
+    let lines = lines.into_iter().take(ROOMS_LISTED_MAX).map(|(people, room)| json!({ "room": room, "people": people }));
+    Ok(HttpResponse::Ok().json(lines.collect::<Vec<_>>()))
 }
 
-/// `GET /ws`: one session per socket.
-async fn upgrade(request: HttpRequest, body: web::Payload, app: web::Data<App>) -> Result<HttpResponse, actix_web::Error> {
-    limits::origin(request.headers(), &app.origins)?;
-    let presence = Presence::new(app.next_session(), app.roster.clone());
-    let refused = Declared::default();
-    let guarded = FrameGuard::new(body, Declared::clone(&refused));
-    let session = Session::new(app.pubsub.clone(), presence, refused);
-    ws::WsResponseBuilder::new(session, &request, guarded).frame_size(LIMITS.frame_bytes).start()
+/// `GET /rooms/{room}`: who is there.
+async fn people(room: web::Path<String>, chat: web::Data<Chat>) -> Result<HttpResponse, Refusal> {
+    let people = chat.roster.send(Who(room_topic(&room)?)).await.map_err(closing)?;
+    Ok(HttpResponse::Ok().json(people))
 }
 
-#[derive(Serialize)]
-struct RoomLine {
-    room: String,
-    subscribers: usize,
+fn closing(_: MailboxError) -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "closed", "the server is shutting down")
 }
 
-/// `GET /rooms`: the rooms that someone is in.
-async fn rooms(app: web::Data<App>) -> impl Responder {
-    let line = |room: Room| RoomLine { room: room.name().to_owned(), subscribers: app.pubsub.subscribers(room.topic()) };
-    let lines: Vec<RoomLine> = app.pubsub.topics().iter().filter_map(Room::of).map(line).collect();
-    web::Json(lines)
-}
-
-/// `GET /stats`: everything that the pub/sub knows of itself.
-async fn stats(app: web::Data<App>) -> impl Responder {
-    web::Json(app.pubsub.stats())
-}
-
-/// The body of a POST as JSON.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Post {
-    user: String,
-    body: String,
-}
-
-/// `POST /rooms/{room}`: says something in a room without being in it. JSON, or the text itself with `?user=`.
+/// `POST /rooms/{room}`: says something in a room without being in it. JSON, or the text itself with `?user=`. On disk when it answers.
 async fn post(
     request: HttpRequest,
     room: web::Path<String>,
     query: web::Query<BTreeMap<String, String>>,
-    body: web::Payload,
-    app: web::Data<App>,
+    body: web::Bytes,
+    chat: web::Data<Chat>,
 ) -> Result<HttpResponse, Refusal> {
-    limits::origin(request.headers(), &app.origins)?;
-    app.check_rate(&request)?;
-    let room = Room::parse(&room)?;
-    let post = read_post(request.headers(), body, &query).await?;
-    let user = limits::user_name(&post.user)?.to_string();
-    limits::message_body(&post.body)?;
-
-    let subscribers = app.pubsub.subscribers(room.topic());
-    let event =
-        RoomEvent::Message { room: room.name().to_owned(), from: None, user, body: post.body, cid: None, at_ms: now_ms() };
-    // Waits where a port is full: the request is the back-pressure.
-    app.pubsub.broadcast_async(room.topic(), event).await.map_err(|_| Refusal::closing())?;
-    Ok(HttpResponse::Accepted().json(json!({ "delivered_to": subscribers })))
-}
-
-async fn read_post(headers: &HeaderMap, body: web::Payload, query: &BTreeMap<String, String>) -> Result<Post, Refusal> {
-    let max = LIMITS.frame_bytes;
-    let too_large = |message: String| Refusal::new(Code::FrameSize, message).limit(max);
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if let Some(length) = length.filter(|length| *length > max) {
-        return Err(too_large(format!("body is {length} bytes, the limit is {max}")).value(length));
+    own_origin(&request)?;
+    if chat.posts.len() >= POSTERS_MAX {
+        chat.posts.retain_recent();
     }
-    let bytes = match body.to_bytes_limited(max).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(error)) => return Err(Refusal::new(Code::BadRequest, format!("the body did not arrive: {error}"))),
-        Err(_) => return Err(too_large(format!("body is larger than {max} bytes"))),
+    let who = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+    if chat.posts.check_key(&who).is_err() {
+        let limit = limits::PUBLISH_PER_SECOND;
+        let message = format!("too many messages, the limit is {limit} per second (burst {})", limits::PUBLISH_BURST);
+        return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "rate", message));
+    }
+    let topic = room_topic(&room)?;
+    let bad = |message: String| Refusal::new(StatusCode::BAD_REQUEST, "data", message);
+    let draft: Draft = if request.content_type() == "application/json" {
+        serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?
+    } else {
+        // `curl -d` says that it sends a form; taken for what it is, the text itself.
+        let text = String::from_utf8(body.into()).map_err(|error| bad(error.to_string()))?;
+        Draft { user: query.get("user").map_or("curl", String::as_str).to_owned(), text, cid: None }
     };
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|name| name.to_str().ok()).unwrap_or_default();
-    if content_type.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("application/json")) {
-        return serde_json::from_slice(&bytes).map_err(|error| Refusal::bad_json(&error));
-    }
-    // `curl -d` says that it sends a form; taken for what it is, the text itself.
-    let text = str::from_utf8(&bytes).map_err(|error| {
-        let message = format!("body is not UTF-8 from byte {} on", error.valid_up_to());
-        Refusal::new(Code::BadRequest, message)
-    })?;
-    let user = query.get("user").map_or("curl", String::as_str);
-    Ok(Post { user: user.to_owned(), body: text.to_owned() })
+    let id = chat.pubsub.append(&topic, &Said::try_from(draft)?).await?;
+    Ok(HttpResponse::Created().json(json!({ "id": id.to_string() })))
 }
 
-async fn not_found(request: HttpRequest) -> HttpResponse {
-    let known = matches!(request.path(), "/" | "/ws" | "/rooms" | "/stats") || request.path().starts_with("/rooms/");
-    if known {
-        let refusal = Refusal::new(Code::BadRequest, format!("{} is not for this path", request.method()));
-        return HttpResponse::build(StatusCode::METHOD_NOT_ALLOWED).json(refusal);
+/// A browser may post a form from any page; only ours may speak here. Programs that are no browser send no origin.
+fn own_origin(request: &HttpRequest) -> Result<(), Refusal> {
+    let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
+    let host = request.headers().get(header::HOST).map(header::HeaderValue::as_bytes).unwrap_or_default();
+    let authority = origin.as_bytes().strip_prefix(b"http://").or_else(|| origin.as_bytes().strip_prefix(b"https://"));
+    if !host.is_empty() && authority == Some(host) {
+        Ok(())
+    } else {
+        Err(Refusal::denied("a page of another origin may not post"))
     }
-    HttpResponse::NotFound().json(Refusal::new(Code::NotFound, "no such path"))
 }
+
+/// Rooms that are told at once.
+const ROOMS_LISTED_MAX: usize = 200;
+/// From this many remembered addresses on, each POST first forgets those that have been quiet.
+const POSTERS_MAX: usize = 10_000;

@@ -46,7 +46,7 @@ impl Address {
             Self::Redis(_) => "redis",
             Self::Nats(_) => "jetstream",
         };
-        let option = if example == "orders" { "--store " } else { "" };
+        let option = if example == "logctl" { "" } else { "--store " };
         let command = format!("cargo run --features {feature} --example {example} -- {option}{self}");
         format!("this {example} was built without the feature {feature}; type: {command}").into()
     }

@@ -1,4 +1,4 @@
-//! Shared: what `orders` and `logctl` have in common: where a log is, and how errors and numbers are told.
+//! Shared: what `chat`, `orders` and `logctl` have in common: where a log is, and how errors and numbers are told.
 
 pub(crate) mod address;
 
