@@ -38,6 +38,7 @@ function connect() {
   client.on("state", ({ state, retryInMs, reason }) => status(state, retryInMs, reason));
   client.on("error", (error) => alertUser(error.message));
   status("connecting");
+  renderRooms();
   for (const room of rooms.values()) {
     follow(room);
     for (const entry of room.pending.values()) publish(room, entry);
@@ -126,7 +127,8 @@ function presence(room, { came, session, tab: whose, user, version, total }) {
     who(room);
   }
   if (whose !== tab) line(room, [make("bdi", "", user), came ? " joined" : " left"], came ? "joined" : "left");
-  else if (came) line(room, ["You joined as ", make("bdi", "", user)]);
+  else if (came && room.joinedAs === user) line(room, ["Connected again"]);
+  else if (came) line(room, ["You joined as ", make("bdi", "", (room.joinedAs = user))]);
   renderRooms();
 }
 
@@ -173,7 +175,7 @@ function enter(roomName) {
   };
   $("logs").prepend(log);
   const room = { name: roomName, log, subscription: null, lastId: "0-0", live: false, history: [], later: [], pending: new Map(),
-    people: new Map(), version: null, seen: 0, total: 0, asking: false, unread: 0, draft: "", last: null, stick: true };
+    people: new Map(), version: null, seen: 0, total: 0, asking: false, joinedAs: null, unread: 0, draft: "", last: null, stick: true };
   rooms.set(roomName, room);
   keepRooms();
   if (client) follow(room);
@@ -266,6 +268,7 @@ function renderRooms() {
   document.title = `${unread ? `(${unread}) ` : ""}${active ? `#${active.name} · ` : ""}chat`;
   $("menu-badge").hidden = !unread;
   $("menu-badge").textContent = unread > 99 ? "99+" : String(unread);
+  $("self").hidden = !client;
   $("my-name").textContent = name;
   dress($("my-avatar"), name);
 }
@@ -453,6 +456,7 @@ function grow() {
   $("bytes").classList.toggle("over", bytes > TEXT_BYTES);
 }
 $("text").oninput = grow;
+addEventListener("resize", grow);
 $("text").onkeydown = (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
