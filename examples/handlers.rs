@@ -86,7 +86,8 @@ impl Tokens {
     /// Whose token comes with a request.
     fn check(&self, request: &HttpRequest) -> Result<Claims, Refusal> {
         let token = bearer_token(request).ok_or_else(|| Refusal::unauthorized("a token is needed; POST /login has one"))?;
-        let validation = Validation { leeway: 0, ..Validation::default() };
+        // From the second of `exp` on it is refused (RFC 7519, section 4.1.4): that is when the connections end that it opened.
+        let validation = Validation { leeway: 0, reject_tokens_expiring_in_less_than: 1, ..Validation::default() };
         let checked = jsonwebtoken::decode::<Claims>(&*token, &DecodingKey::from_secret(&self.key), &validation);
         let claims = checked.map_err(|error| Refusal::unauthorized(format!("the token is refused: {error}")))?.claims;
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);

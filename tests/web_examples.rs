@@ -94,7 +94,7 @@ fn handlers_let_a_post_reach_who_listens_with_a_token_and_logout_ends_them() {
 
 #[test]
 fn handlers_end_a_connection_with_its_token() {
-    let server = Server::start("handlers", &["0", "2"]);
+    let server = Server::start("handlers", &["0", "4"]);
     let token = server.request("POST /login", "", "Ann").1;
     let authorization = format!("Authorization: Bearer {token}\r\n");
     let mut stream = server.open("GET /events HTTP/1.1", &authorization);
