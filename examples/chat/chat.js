@@ -91,7 +91,6 @@ function caughtUp(room) {
   for (const [id, data] of room.history.splice(0)) drawSaid(room, id, data);
   room.live = true;
   for (const draw of room.later.splice(0)) draw();
-  room.log.append(...[...room.pending.values()].map((entry) => entry.node));
   toEnd(room);
 }
 
@@ -110,7 +109,7 @@ function said(room, id, data) {
 function gap(room, after, cause) {
   if (cause === "ahead") {
     room.history.length = 0;
-    room.log.replaceChildren();
+    room.log.replaceChildren(...[...room.pending.values()].map((entry) => entry.node));
     line(room, ["The server keeps another log now"], "warn");
   } else if (after !== "0-0") {
     line(room, ["Some messages were not kept"], "warn");
@@ -327,8 +326,9 @@ new ResizeObserver(() => {
 
 const atEnd = (log) => log.scrollHeight - log.scrollTop - log.clientHeight < 60;
 
-function append(room, node) {
-  room.log.append(node);
+function append(room, node, before = null) {
+  // One that is in its place stays, so that it does not come in anew.
+  if (node.parentNode !== room.log || node.nextElementSibling !== before) room.log.insertBefore(node, before);
   while (room.log.childElementCount > LINES_MAX) room.log.firstElementChild.remove();
   if (!room.live) return;
   if (room.stick) room.log.scrollTop = room.log.scrollHeight;
@@ -376,18 +376,17 @@ function group(room, node, sender, at) {
   room.last = { sender, at, node };
 }
 
+// In the order of the log: above one's own that are not known to be in it yet.
 function drawSaid(room, id, { user, text, cid }) {
   const entry = room.pending.get(cid);
   const node = entry?.node ?? messageNode(user, text, cid?.startsWith(`${tab}-`));
   if (entry) {
     room.pending.delete(cid);
     acknowledged(entry);
-    // Everyone sees the order of the log.
-    if (node.nextElementSibling && !node.nextElementSibling.matches(".sending, .failed")) room.log.append(node);
   }
   const at = Number(id.split("-")[0]);
   stamp(node, at, !cid);
-  if (!entry) append(room, node);
+  append(room, node, room.pending.values().next().value?.node);
   group(room, node, `${cid?.slice(0, cid.indexOf("-")) ?? "http"} ${user}`, at);
 }
 document.addEventListener("visibilitychange", () => {
@@ -439,6 +438,7 @@ function fail(room, entry, { code, message }) {
     entry.node.classList.replace("failed", "sending");
     state.textContent = "sending…";
     room.pending.set(entry.cid, entry);
+    append(room, entry.node);
     publish(room, entry);
   };
   state.append(again);
