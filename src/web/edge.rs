@@ -182,7 +182,7 @@ impl Edge {
         }
         let window = self.policy.sessions.draining().unwrap_or(draining).window;
         // Some clients do not read, and their end waits for that.
-        let _ = tokio::time::timeout(window + DRAIN_GRACE, self.policy.sessions.none()).await;
+        let _ = tokio::time::timeout(window.saturating_add(DRAIN_GRACE), self.policy.sessions.none()).await;
     }
 
     /// For `HttpServer::shutdown_signal`: at SIGTERM or SIGINT, [`drain`](Self::drain)s; the server stops after that, and waits for what is left no longer than

@@ -43,6 +43,7 @@ use crate::web::auth::Identity;
 use crate::web::auth::Told;
 use crate::web::drain::Draining;
 use crate::web::drain::Present;
+use crate::web::drain::later;
 use crate::web::drain::some_of;
 use crate::web::edge::Policy;
 use crate::web::follow::Follows;
@@ -218,6 +219,10 @@ impl Session {
         inbox.subscribe::<Draining>(&Draining::topic(), &SubscribeOptions::new())?;
         if let Some(topic) = identity.topic() {
             inbox.subscribe::<Told>(topic, &SubscribeOptions::new())?;
+        }
+        // What began while it was asked who this is was not told to this inbox.
+        if policy.sessions.draining().is_some() {
+            return Err(Refusal::closed());
         }
         let limits = &policy.limits;
         let id: Arc<str> = format!("{}-{}", pubsub.node(), NEXT.fetch_add(1, Ordering::Relaxed)).into();
@@ -558,7 +563,7 @@ impl Session {
             Item::Told(Told::Disconnect) => self.close(Closing::Revoked),
             Item::Told(Told::Recheck) => self.rechecks = true,
             Item::Draining(Draining { window }) => {
-                let at = Instant::now() + some_of(window);
+                let at = later(Instant::now(), some_of(window));
                 if self.ends.as_ref().is_none_or(|(ends, _)| at < ends.deadline()) {
                     self.ends = Some((Box::pin(tokio::time::sleep_until(at)), Closing::GoingAway));
                     // Not polled yet.
@@ -670,6 +675,7 @@ impl Stream for Session {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Outgoing>> {
         let this = self.get_mut();
+        let mut silent = 0;
         loop {
             if let Some(out) = this.out.pop_front() {
                 if matches!(out, Outgoing::Close(..)) {
@@ -688,6 +694,12 @@ impl Stream for Session {
             if this.poll_requests(cx).is_ready() || this.poll_events(cx) {
                 // A drain may have asked for a look at them.
                 this.until_timers = this.until_timers.saturating_sub(1);
+                silent += 1;
+                if this.out.is_empty() && silent >= SILENT_STEPS {
+                    // A history of which nothing is for this endpoint: its arbiter has others to run.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 continue;
             }
             this.until_timers = 0;
@@ -740,5 +752,7 @@ impl Meter {
 
 /// Frames between two looks at the timers, while there is no pause.
 const TIMERS_EVERY: u8 = 64;
+/// Entries that one poll looks at without anything to send.
+const SILENT_STEPS: u32 = 256;
 /// Clients of a server that goes away come back within this time.
 const COME_BACK_AFTER: Duration = Duration::from_secs(3);
