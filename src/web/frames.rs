@@ -49,7 +49,11 @@ impl Stream for FrameGuard {
         if self.refused.get().is_some() {
             return Poll::Ready(None);
         }
-        let next = ready!(Pin::new(&mut self.body).poll_next(cx));
+        let next = match ready!(Pin::new(&mut self.body).poll_next(cx)) {
+            // The connection broke. What came before is still read: actix-web-actors would answer the error first, and drop it.
+            Some(Err(_)) => None,
+            next => next,
+        };
         if let Some(Ok(chunk)) = &next
             && let Err(error) = self.heads.read(chunk)
         {

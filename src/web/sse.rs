@@ -541,7 +541,6 @@ impl Body {
             }
             // Where it may be there, it reconnects, and is asked for everything then.
             Item::Told(Told::Disconnect | Told::Recheck) => self.ended = true,
-            Item::Told(Told::Disconnect | Told::Recheck) => self.ended = true,
             Item::Draining(draining) => {
                 let at = later(Instant::now(), some_of(draining.window));
                 if at < self.ends.deadline() {

@@ -284,7 +284,7 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Socket {
                 Some(HeadError::TooLarge(bytes)) => Incoming::TooLarge(bytes),
                 Some(HeadError::LongForm(bytes)) => Incoming::Malformed(format!("a length of {bytes} is not in its shortest form")),
                 Some(HeadError::Control(bytes)) => Incoming::Malformed(format!("a control frame of {bytes} bytes is too long or a fragment")),
-                // The stream of actix-web-actors has no better name for it; a connection that broke is an I/O error, too, and told in vain.
+                // The stream of actix-web-actors has no better name for it.
                 None if error.to_string().contains("utf-8") => Incoming::NotText,
                 None => Incoming::Malformed(error.to_string()),
             },
