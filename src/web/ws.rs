@@ -282,8 +282,12 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Socket {
             },
             Err(error) => match self.refused.get() {
                 Some(HeadError::TooLarge(bytes)) => Incoming::TooLarge(bytes),
-                Some(HeadError::LongForm(bytes)) => Incoming::Malformed(format!("a length of {bytes} is not in its shortest form")),
-                Some(HeadError::Control(bytes)) => Incoming::Malformed(format!("a control frame of {bytes} bytes is too long or a fragment")),
+                Some(HeadError::LongForm(bytes)) => {
+                    Incoming::Malformed(format!("a length of {bytes} is not in its shortest form"))
+                }
+                Some(HeadError::Control(bytes)) => {
+                    Incoming::Malformed(format!("a control frame of {bytes} bytes is too long or a fragment"))
+                }
                 // The stream of actix-web-actors has no better name for it.
                 None if error.to_string().contains("utf-8") => Incoming::NotText,
                 None => Incoming::Malformed(error.to_string()),
