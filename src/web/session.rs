@@ -311,11 +311,17 @@ impl Session {
         }
     }
 
-    fn enqueue(&mut self, request: (Ref, Result<Request, Refusal>)) {
+    fn enqueue(&mut self, (of, mut request): (Ref, Result<Request, Refusal>)) {
+        // Counted as it comes: what is too much does not wait with all its bytes for the one before it.
+        if let Ok(Request::Publish { .. }) = &request
+            && let Err(refusal) = self.count_publish()
+        {
+            request = Err(refusal);
+        }
         if self.requests.len() >= self.policy.limits.requests_waiting {
             return self.close(Closing::Flood);
         }
-        self.requests.push_back(request);
+        self.requests.push_back((of, request));
     }
 
     fn say(&mut self, reply: &Reply<'_>) {
@@ -424,11 +430,6 @@ impl Session {
         key: Option<ByteString>,
         echo: bool,
     ) -> Result<(), Refusal> {
-        self.publishes.check().map_err(|wait| {
-            let (rate, burst) = (self.policy.limits.publish_per_second, self.policy.limits.publish_burst);
-            let message = format!("too many messages, the limit is {rate} per second (burst {burst})");
-            Refusal::bad("rate", message).limit(rate.into(), u64::from(rate) + 1).retry_after(wait)
-        })?;
         let known = self.endpoint.messages.get(&event);
         let Some((Publish { broadcast, append }, ephemeral)) = known.and_then(|known| Some((known.publish?, known.ephemeral)))
         else {
@@ -461,6 +462,14 @@ impl Session {
             Done::Publish { of, published }
         }));
         Ok(())
+    }
+
+    fn count_publish(&self) -> Result<(), Refusal> {
+        self.publishes.check().map_err(|wait| {
+            let (rate, burst) = (self.policy.limits.publish_per_second, self.policy.limits.publish_burst);
+            let message = format!("too many messages, the limit is {rate} per second (burst {burst})");
+            Refusal::bad("rate", message).limit(rate.into(), u64::from(rate) + 1).retry_after(wait)
+        })
     }
 
     fn done(&mut self, done: Done) {
