@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -649,6 +650,56 @@ fn who_is_disconnected_while_the_hook_is_asked_is_cut_off() {
     gate.open.store(true, Ordering::SeqCst);
     // What it gets before the word of the end comes is its own; that it ends is the promise.
     assert!(stream.to_end().starts_with("HTTP/1.1 200"));
+    gone(&pubsub, 0);
+}
+
+/// Its JSON form takes as long as the gate is shut, and holds the arbiter that makes it.
+#[derive(Clone, Deserialize)]
+struct Held;
+
+static HELD: OnceLock<Gate> = OnceLock::new();
+
+impl Payload for Held {
+    const NAME: &'static str = "held";
+}
+
+impl Serialize for Held {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let gate = HELD.get_or_init(Gate::default);
+        gate.asked.fetch_add(1, Ordering::SeqCst);
+        while !gate.open.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        serializer.serialize_unit()
+    }
+}
+
+/// An arbiter without room did not get the word: its sessions outlived the drain, and who was disconnected stayed while the caller was told that it was done.
+#[test]
+fn an_arbiter_without_room_hears_of_a_drain_later_and_a_disconnect_says_that_it_was_not_heard() {
+    let pubsub = PubSub::builder().port_capacity(4).build().unwrap();
+    Edge::builder().authorize(Moody(Gate::default())).attach(&pubsub).unwrap();
+    let socket = WebSocket::new(&pubsub).message::<Held>().message::<Word>();
+    let addr = serve(&pubsub, move |config| {
+        config.route("/ws", socket.route());
+    });
+    let mut raw = Raw::connect(addr);
+    subscribe(&mut raw, "t", None);
+    pubsub.broadcast("t", Held).unwrap();
+    let gate = HELD.get_or_init(Gate::default);
+    gate.wait_for(1);
+    wait_for("the port is full", || pubsub.broadcast("t", word("more")).unwrap().full > 0);
+    let refusal = pubsub.disconnect("ann").unwrap_err();
+    assert_eq!((refusal.status.as_u16(), &*refusal.code), (503, "busy"));
+    actix_web::rt::System::new().block_on(async {
+        let edge = Edge::of(&pubsub);
+        let mut drain = std::pin::pin!(edge.drain(Duration::from_millis(50)));
+        // It has said so.
+        assert!(futures::poll!(drain.as_mut()).is_pending());
+        gate.open.store(true, Ordering::SeqCst);
+        drain.await;
+    });
+    assert_eq!(raw.closed(), 1001);
     gone(&pubsub, 0);
 }
 
