@@ -124,7 +124,7 @@ impl Events {
         &self.text
     }
 
-    fn to_end(&mut self) -> &str {
+    fn read_to_end(&mut self) -> &str {
         while !self.text.ends_with("\r\n0\r\n\r\n") && self.more() {}
         &self.text
     }
@@ -268,7 +268,7 @@ fn clients_that_never_read_are_gone_in_time_and_cost_no_memory() {
     let mut after = Vec::new();
     for round in 0..3 {
         let (begun, before) = (Instant::now(), server.status("VmRSS:"));
-        let sockets: Vec<_> = (0..count).map(|number| stalled(addr, number % 2 == 0)).collect();
+        let sockets: Vec<_> = (0..count).map(|number| stalled(addr, number.is_multiple_of(2))).collect();
         let opened = begun.elapsed();
         wait_for("the stalled clients are gone", || stat(addr, "sessions") <= 1);
         let gone = begun.elapsed();
@@ -338,7 +338,7 @@ fn come_and_go(addr: SocketAddr, n: u64) {
 #[test]
 fn a_server_whose_clients_do_not_read_ends_in_time() {
     let server = process();
-    let sockets: Vec<_> = (0..20).map(|number| stalled(server.addr, number % 2 == 0)).collect();
+    let sockets: Vec<_> = (0..20_u64).map(|number| stalled(server.addr, number.is_multiple_of(2))).collect();
     wait_for("all are there", || stat(server.addr, "sessions") == 20);
     for _ in 0..100 {
         http(server.addr, "POST", "/publish").unwrap();
@@ -416,7 +416,7 @@ fn a_client_that_trickles_bytes_and_answers_no_ping_is_gone() {
     let mut raw = Raw::connect(both(&pubsub, false));
     let mut trickle = raw.socket.try_clone().unwrap();
     std::thread::spawn(move || {
-        let one = frame(FIN | TEXT, &[b' '; 60_000]);
+        let one = frame(FIN | TEXT, &vec![b' '; 60_000]);
         one.iter().all(|byte| {
             std::thread::sleep(Duration::from_millis(5));
             trickle.write_all(&[*byte]).is_ok()
@@ -502,7 +502,7 @@ impl Moody {
             "panic" => panic!("the program's hook panics"),
             "never" => {
                 self.0.asked.fetch_add(1, Ordering::SeqCst);
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             "held" => self.0.pass().await,
             _ => {}
@@ -550,7 +550,7 @@ fn a_hook_that_panics_ends_its_own_connection_only() {
     let mut raw = Raw::connect(addr);
     subscribe(&mut raw, "t", None);
     for headers in ["x-who: panic\r\n", ""] {
-        Events::get(addr, "topic=panic", headers).to_end();
+        Events::get(addr, "topic=panic", headers).read_to_end();
     }
     let mut broken = Raw::connect(addr);
     broken.say(&json!({"type":"subscribe","ref":1,"topic":"panic"}));
@@ -634,7 +634,7 @@ fn a_connection_that_is_made_while_a_drain_begins_does_not_outlive_it() {
     assert_eq!(connecting.join().unwrap(), "HTTP/1.1 503");
     for stream in &mut streams {
         // For a browser it is no error.
-        assert!(stream.to_end().starts_with("HTTP/1.1 200"));
+        assert!(stream.read_to_end().starts_with("HTTP/1.1 200"));
     }
     gone(&pubsub, 0);
 }
@@ -649,7 +649,7 @@ fn who_is_disconnected_while_the_hook_is_asked_is_cut_off() {
     pubsub.disconnect("ann").unwrap();
     gate.open.store(true, Ordering::SeqCst);
     // What it gets before the word of the end comes is its own; that it ends is the promise.
-    assert!(stream.to_end().starts_with("HTTP/1.1 200"));
+    assert!(stream.read_to_end().starts_with("HTTP/1.1 200"));
     gone(&pubsub, 0);
 }
 
@@ -800,7 +800,7 @@ fn who_is_disconnected_in_the_middle_of_a_replay_gets_no_more_of_it() {
     let mut raw = Raw::connect(addr);
     subscribe(&mut raw, "t", Some("0-0"));
     pubsub.disconnect("ann").unwrap();
-    assert!(stream.to_end().matches("event: ").count() < ENTRIES);
+    assert!(stream.read_to_end().matches("event: ").count() < ENTRIES);
     let mut events = 0;
     while let Some((first, payload)) = raw.next() {
         events += usize::from(first == FIN | TEXT);
@@ -878,10 +878,8 @@ fn a_stream_tells_how_far_it_is_also_where_nothing_is_for_it() {
     });
     let mut stream = Events::open(addr, "", "");
     let topic = Topic::parse("t").unwrap();
-    let last = (0..2_000)
-        .map(|_| block_on(store.append(&topic, Append::one(NewEntry::new("foreign", "{}")))).unwrap()[0].id)
-        .last()
-        .unwrap();
+    let put = || block_on(store.append(&topic, Append::one(NewEntry::new("foreign", "{}")))).unwrap()[0].id;
+    let last = (0..2_000).fold(put(), |_, _| put());
     let told = format!(": keep-alive\n\nid: {last}\n\n");
     stream.until(&told);
     // Once.

@@ -29,7 +29,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 // ---- randomness ------------------------------------------------------------------------------------------------------
 
-/// SplitMix64: the same numbers for the same seed.
+/// `SplitMix64`: the same numbers for the same seed.
 #[derive(Clone)]
 pub(crate) struct Random(Arc<AtomicU64>);
 
@@ -203,11 +203,11 @@ pub(crate) fn frame_in(bits: u8, first: u8, payload: &[u8]) -> Vec<u8> {
     match bits {
         7 => bytes.push(0x80 | payload.len() as u8),
         16 => {
-            bytes.push(0x80 | 126);
+            bytes.push(0xfe);
             bytes.extend((payload.len() as u16).to_be_bytes());
         }
         _ => {
-            bytes.push(0x80 | 127);
+            bytes.push(0xff);
             bytes.extend((payload.len() as u64).to_be_bytes());
         }
     }
