@@ -1,6 +1,10 @@
 //! Encodings: what was computed from one event for a wire, kept for all who send it. Knows no event and no format.
 
 #[cfg(feature = "web")]
+use std::panic::AssertUnwindSafe;
+#[cfg(feature = "web")]
+use std::panic::catch_unwind;
+#[cfg(feature = "web")]
 use std::sync::OnceLock;
 
 #[cfg(feature = "web")]
@@ -27,17 +31,23 @@ pub(crate) type Form = usize;
 
 #[cfg(feature = "web")]
 impl Encodings {
-    /// The bytes of a form, made now if nobody has before. `None`: it has none.
+    /// The bytes of a form, made now if nobody has before. `None`: it has none, or the program's code panicked when it was made, which its hook has told:
+    /// one message is not to end the connections of all who would get it.
     pub(crate) fn get(&self, form: Form, make: impl Fn() -> Option<Bytes>) -> Option<Bytes> {
         let mut at = self;
         loop {
-            let encoding = at.first.get_or_init(|| Box::new(Encoding { form, bytes: make(), others: Self::default() }));
+            let encoding = at.first.get_or_init(|| Box::new(Encoding { form, bytes: made(&make), others: Self::default() }));
             if encoding.form == form {
                 return encoding.bytes.clone();
             }
             at = &encoding.others;
         }
     }
+}
+
+#[cfg(feature = "web")]
+pub(crate) fn made(make: impl Fn() -> Option<Bytes>) -> Option<Bytes> {
+    catch_unwind(AssertUnwindSafe(make)).unwrap_or_default()
 }
 
 #[cfg(all(test, feature = "web"))]

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::topic::Topic;
 
@@ -81,11 +82,19 @@ impl Drop for Present {
     }
 }
 
+/// `now` and a while, which may be for ever.
+pub(crate) fn later(now: Instant, wait: Duration) -> Instant {
+    now.checked_add(wait).unwrap_or_else(|| now + FOREVER)
+}
+
+/// Longer than any process lives: 30 years.
+const FOREVER: Duration = Duration::from_secs(946_080_000);
+
 /// A time up to `max`, another one at each call: so that many do not do the same at once.
 pub(crate) fn some_of(max: Duration) -> Duration {
     // `RandomState` draws its keys from the system once per thread and counts up from there; SipHash mixes.
     let random = RandomState::new().hash_one(0_u8);
-    max.mul_f64(f64::from((random >> 32) as u32) / f64::from(u32::MAX))
+    max.min(FOREVER).mul_f64(f64::from((random >> 32) as u32) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]

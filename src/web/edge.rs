@@ -175,14 +175,18 @@ impl Edge {
     /// Resolves when the last one has ended, or a second after the window. May be called again, to wait; the first window counts.
     pub async fn drain(&self, window: Duration) {
         let draining = Draining { window };
-        if self.policy.sessions.drain(draining) {
-            observe::drain_begun(self.sessions());
-            // Closed: then all streams end by themselves.
-            let _ = self.pubsub.local_broadcast(Draining::topic(), draining);
-        }
+        let begins = self.policy.sessions.drain(draining);
         let window = self.policy.sessions.draining().unwrap_or(draining).window;
+        let ended = async {
+            if begins {
+                observe::drain_begun(self.sessions());
+                // Waits for room where an arbiter has none: who does not hear of it does not end. Closed: then all streams end by themselves.
+                let _ = self.pubsub.local_broadcast_async(Draining::topic(), draining).await;
+            }
+            self.policy.sessions.none().await;
+        };
         // Some clients do not read, and their end waits for that.
-        let _ = tokio::time::timeout(window + DRAIN_GRACE, self.policy.sessions.none()).await;
+        let _ = tokio::time::timeout(window.saturating_add(DRAIN_GRACE), ended).await;
     }
 
     /// For `HttpServer::shutdown_signal`: at SIGTERM or SIGINT, [`drain`](Self::drain)s; the server stops after that, and waits for what is left no longer than
@@ -198,16 +202,14 @@ impl Edge {
 
 #[cfg(unix)]
 async fn signal() {
+    use std::pin::pin;
+
+    use futures_util::future::select;
     use tokio::signal::unix::SignalKind;
     use tokio::signal::unix::signal;
 
     match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-        }
+        Ok(mut terminate) => drop(select(pin!(terminate.recv()), pin!(tokio::signal::ctrl_c())).await),
         // No handler for it: then only the other.
         Err(_) => drop(tokio::signal::ctrl_c().await),
     }
@@ -257,7 +259,7 @@ impl PubSub {
     /// client that connects anew is asked anew who it is. Returns when that is queued; `Receipt::ports` is 0 where it has none on this node.
     ///
     /// # Errors
-    /// As [`broadcast`](Self::broadcast).
+    /// As [`broadcast`](Self::broadcast); and 503 if an arbiter of this node had no room for it, so that some may have stayed: call it again.
     pub fn disconnect(&self, identity: &str) -> Result<Receipt, Refusal> {
         self.tell(identity, Told::Disconnect)
     }
@@ -271,7 +273,12 @@ impl PubSub {
     }
 
     fn tell(&self, identity: &str, told: Told) -> Result<Receipt, Refusal> {
-        self.broadcast(topic_of(identity)?, told).map_err(|error: BroadcastError<Told>| error.into())
+        let receipt = self.broadcast(topic_of(identity)?, told).map_err(|error: BroadcastError<Told>| Refusal::from(error))?;
+        if receipt.full > 0 {
+            // Of a price it would be a loss that is told; of this, a connection that stays.
+            return Err(Refusal::busy(receipt.full));
+        }
+        Ok(receipt)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Frames: refuses a WebSocket frame by the length that it declares, before it is buffered; puts fragments together. Knows frame heads and no message.
+//! Frames: refuses a WebSocket frame by its head, before it is buffered: for the length that it declares, and how. Knows frame heads and no message.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -19,14 +19,25 @@ use futures_core::Stream;
 pub(crate) struct FrameGuard {
     body: Payload,
     heads: Heads,
-    refused: Declared,
+    refused: Refused,
 }
 
-/// The length in bytes that the refused frame declared: how the guard tells the session why the stream ended.
-pub(crate) type Declared = Rc<Cell<Option<usize>>>;
+/// How the guard tells the session why the stream ended.
+pub(crate) type Refused = Rc<Cell<Option<HeadError>>>;
+
+/// Why a frame is refused by its head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HeadError {
+    /// It declares this many bytes, more than the limit.
+    TooLarge(usize),
+    /// Its length is written longer than it has to be.
+    LongForm(usize),
+    /// A control frame of this many bytes, or one that is a fragment.
+    Control(usize),
+}
 
 impl FrameGuard {
-    pub(crate) fn new(body: Payload, frame_bytes: usize, refused: Declared) -> Self {
+    pub(crate) fn new(body: Payload, frame_bytes: usize, refused: Refused) -> Self {
         Self { body, heads: Heads { max: frame_bytes, head: Vec::new(), skip: 0 }, refused }
     }
 }
@@ -38,11 +49,15 @@ impl Stream for FrameGuard {
         if self.refused.get().is_some() {
             return Poll::Ready(None);
         }
-        let next = ready!(Pin::new(&mut self.body).poll_next(cx));
+        let next = match ready!(Pin::new(&mut self.body).poll_next(cx)) {
+            // The connection broke. What came before is still read: actix-web-actors would answer the error first, and drop it.
+            Some(Err(_)) => None,
+            next => next,
+        };
         if let Some(Ok(chunk)) = &next
-            && let Err(bytes) = self.heads.read(chunk)
+            && let Err(error) = self.heads.read(chunk)
         {
-            self.refused.set(Some(bytes));
+            self.refused.set(Some(error));
             return Poll::Ready(Some(Err(PayloadError::Overflow)));
         }
         Poll::Ready(next)
@@ -59,8 +74,7 @@ struct Heads {
 }
 
 impl Heads {
-    /// Err: a frame declares this many bytes, more than the limit.
-    fn read(&mut self, mut bytes: &[u8]) -> Result<(), usize> {
+    fn read(&mut self, mut bytes: &[u8]) -> Result<(), HeadError> {
         while let Some((first, rest)) = bytes.split_first() {
             if self.skip > 0 {
                 let skipped = self.skip.min(bytes.len());
@@ -71,10 +85,8 @@ impl Heads {
             bytes = rest;
             self.head.push(*first);
             if let Some(length) = declared(&self.head) {
+                check(&self.head, length, self.max)?;
                 self.head.clear();
-                if length > self.max {
-                    return Err(length);
-                }
                 // A frame without a mask is refused by the codec, so it does not matter where the next head would be.
                 self.skip = MASK_BYTES + length;
             }
@@ -83,7 +95,30 @@ impl Heads {
     }
 }
 
+/// Reserved bits, opcodes, the mask and the order of fragments are the codec's, which says no by the same bytes.
+fn check(head: &[u8], length: usize, max: usize) -> Result<(), HeadError> {
+    let control = head[0] & OPCODE_CONTROL != 0;
+    if control && (length > CONTROL_BYTES_MAX || head[0] & FIN == 0) {
+        return Err(HeadError::Control(length));
+    }
+    if length > max {
+        return Err(HeadError::TooLarge(length));
+    }
+    // RFC 6455, section 5.2: "the minimal number of bytes MUST be used to encode the length".
+    let shortest = match length {
+        0..=125 => 2,
+        126..=65_535 => 4,
+        _ => 10,
+    };
+    if head.len() == shortest { Ok(()) } else { Err(HeadError::LongForm(length)) }
+}
+
 const MASK_BYTES: usize = 4;
+const FIN: u8 = 0x80;
+/// All opcodes with this bit are of control frames.
+const OPCODE_CONTROL: u8 = 0x08;
+/// RFC 6455, section 5.5.
+const CONTROL_BYTES_MAX: usize = 125;
 
 /// The payload's length, once the head is long enough to tell.
 fn declared(head: &[u8]) -> Option<usize> {
@@ -139,7 +174,7 @@ mod tests {
                 }
             }
             let first = lengths.iter().find(|length| **length > max);
-            prop_assert_eq!(found.err(), first.copied());
+            prop_assert_eq!(found.err(), first.map(|length| HeadError::TooLarge(*length)));
         }
 
         #[test]
@@ -151,9 +186,18 @@ mod tests {
     #[test]
     fn a_declared_length_at_the_limit_passes_and_one_past_it_does_not() {
         let read = |length| Heads { max: 1_000, head: Vec::new(), skip: 0 }.read(&frame(length)[..10]);
-        assert_eq!((read(1_000), read(1_001)), (Ok(()), Err(1_001)));
+        assert_eq!((read(1_000), read(1_001)), (Ok(()), Err(HeadError::TooLarge(1_001))));
         let mut gigantic = vec![0x82, 0xff];
         gigantic.extend([0xff; 8]);
-        assert_eq!(Heads { max: 1_000, head: Vec::new(), skip: 0 }.read(&gigantic), Err(usize::MAX));
+        assert_eq!(Heads { max: 1_000, head: Vec::new(), skip: 0 }.read(&gigantic), Err(HeadError::TooLarge(usize::MAX)));
+    }
+
+    #[test]
+    fn a_length_in_a_longer_form_and_a_control_frame_that_is_none_are_refused_by_their_heads() {
+        let read = |bytes: &[u8]| Heads { max: 1_000, head: Vec::new(), skip: 0 }.read(bytes);
+        assert_eq!((read(&[0x82, 0xfe, 0, 125]), read(&[0x82, 0xfe, 0, 126])), (Err(HeadError::LongForm(125)), Ok(())));
+        assert_eq!(read(&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0, 126]), Err(HeadError::LongForm(126)));
+        assert_eq!((read(&[0x89, 0xfd]), read(&[0x89, 0xfe, 0, 126])), (Ok(()), Err(HeadError::Control(126))));
+        assert_eq!((read(&[0x09, 0x80]), read(&[0x01, 0x80])), (Err(HeadError::Control(0)), Ok(())));
     }
 }

@@ -87,6 +87,12 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "closed", "the server is shutting down").retry_after(Duration::from_secs(1))
     }
 
+    /// For what is to be done again, because so many arbiters had no room for it.
+    pub(crate) fn busy(arbiters: usize) -> Self {
+        let message = format!("{arbiters} arbiters have no room for it now");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).retry_after(Duration::from_millis(100))
+    }
+
     /// For what only a mistake in the program can cause: told to its log, not to strangers.
     fn internal(error: &dyn Error) -> Self {
         observe::request_failed(error);

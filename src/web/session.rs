@@ -43,6 +43,7 @@ use crate::web::auth::Identity;
 use crate::web::auth::Told;
 use crate::web::drain::Draining;
 use crate::web::drain::Present;
+use crate::web::drain::later;
 use crate::web::drain::some_of;
 use crate::web::edge::Policy;
 use crate::web::follow::Follows;
@@ -219,6 +220,10 @@ impl Session {
         if let Some(topic) = identity.topic() {
             inbox.subscribe::<Told>(topic, &SubscribeOptions::new())?;
         }
+        // What began while it was asked who this is was not told to this inbox.
+        if policy.sessions.draining().is_some() {
+            return Err(Refusal::closed());
+        }
         let limits = &policy.limits;
         let id: Arc<str> = format!("{}-{}", pubsub.node(), NEXT.fetch_add(1, Ordering::Relaxed)).into();
         let ping_ms = u64::try_from(limits.ping_interval.as_millis()).unwrap_or(u64::MAX);
@@ -306,11 +311,17 @@ impl Session {
         }
     }
 
-    fn enqueue(&mut self, request: (Ref, Result<Request, Refusal>)) {
+    fn enqueue(&mut self, (of, mut request): (Ref, Result<Request, Refusal>)) {
+        // Counted as it comes: what is too much does not wait with all its bytes for the one before it.
+        if let Ok(Request::Publish { .. }) = &request
+            && let Err(refusal) = self.count_publish()
+        {
+            request = Err(refusal);
+        }
         if self.requests.len() >= self.policy.limits.requests_waiting {
             return self.close(Closing::Flood);
         }
-        self.requests.push_back(request);
+        self.requests.push_back((of, request));
     }
 
     fn say(&mut self, reply: &Reply<'_>) {
@@ -419,11 +430,6 @@ impl Session {
         key: Option<ByteString>,
         echo: bool,
     ) -> Result<(), Refusal> {
-        self.publishes.check().map_err(|wait| {
-            let (rate, burst) = (self.policy.limits.publish_per_second, self.policy.limits.publish_burst);
-            let message = format!("too many messages, the limit is {rate} per second (burst {burst})");
-            Refusal::bad("rate", message).limit(rate.into(), u64::from(rate) + 1).retry_after(wait)
-        })?;
         let known = self.endpoint.messages.get(&event);
         let Some((Publish { broadcast, append }, ephemeral)) = known.and_then(|known| Some((known.publish?, known.ephemeral)))
         else {
@@ -456,6 +462,14 @@ impl Session {
             Done::Publish { of, published }
         }));
         Ok(())
+    }
+
+    fn count_publish(&self) -> Result<(), Refusal> {
+        self.publishes.check().map_err(|wait| {
+            let (rate, burst) = (self.policy.limits.publish_per_second, self.policy.limits.publish_burst);
+            let message = format!("too many messages, the limit is {rate} per second (burst {burst})");
+            Refusal::bad("rate", message).limit(rate.into(), u64::from(rate) + 1).retry_after(wait)
+        })
     }
 
     fn done(&mut self, done: Done) {
@@ -558,7 +572,7 @@ impl Session {
             Item::Told(Told::Disconnect) => self.close(Closing::Revoked),
             Item::Told(Told::Recheck) => self.rechecks = true,
             Item::Draining(Draining { window }) => {
-                let at = Instant::now() + some_of(window);
+                let at = later(Instant::now(), some_of(window));
                 if self.ends.as_ref().is_none_or(|(ends, _)| at < ends.deadline()) {
                     self.ends = Some((Box::pin(tokio::time::sleep_until(at)), Closing::GoingAway));
                     // Not polled yet.
@@ -670,6 +684,7 @@ impl Stream for Session {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Outgoing>> {
         let this = self.get_mut();
+        let mut silent = 0;
         loop {
             if let Some(out) = this.out.pop_front() {
                 if matches!(out, Outgoing::Close(..)) {
@@ -688,6 +703,12 @@ impl Stream for Session {
             if this.poll_requests(cx).is_ready() || this.poll_events(cx) {
                 // A drain may have asked for a look at them.
                 this.until_timers = this.until_timers.saturating_sub(1);
+                silent += 1;
+                if this.out.is_empty() && silent >= SILENT_STEPS {
+                    // A history of which nothing is for this endpoint: its arbiter has others to run.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 continue;
             }
             this.until_timers = 0;
@@ -740,5 +761,7 @@ impl Meter {
 
 /// Frames between two looks at the timers, while there is no pause.
 const TIMERS_EVERY: u8 = 64;
+/// Entries that one poll looks at without anything to send.
+const SILENT_STEPS: u32 = 256;
 /// Clients of a server that goes away come back within this time.
 const COME_BACK_AFTER: Duration = Duration::from_secs(3);

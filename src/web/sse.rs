@@ -47,6 +47,7 @@ use crate::web::cursor::Cursor;
 use crate::web::cursor::CursorError;
 use crate::web::drain::Draining;
 use crate::web::drain::Present;
+use crate::web::drain::later;
 use crate::web::drain::some_of;
 use crate::web::edge::Policy;
 use crate::web::follow::Follows;
@@ -54,6 +55,7 @@ use crate::web::follow::Step;
 use crate::web::messages::Item;
 use crate::web::messages::Messages;
 use crate::web::refusal::Refusal;
+use crate::web::wire;
 use crate::web::wire::GapShown;
 
 /// Server-sent events of topics: what a handler answers an `EventSource` with
@@ -281,23 +283,36 @@ impl Sse {
             cursor.read(text)?;
         }
         let identity = policy.connect(request).await?;
+        // Before the questions, which may take long: who is disconnected meanwhile, and a server that ends, are heard of.
+        let inbox = self.inbox(&identity)?;
         for topic in &self.topics {
             policy.subscribe(&identity, topic).await?;
         }
         if policy.sessions.draining().is_some() {
             return Ok(answer(Bytes::from(retry(self.retry))));
         }
-        let body = self.open(&policy, &identity, cursor, given.is_some()).await?;
+        let body = self.open(&policy, &identity, inbox, cursor, given.is_some()).await?;
         Ok(answer(body))
     }
 
-    async fn open(self, policy: &Policy, identity: &Identity, mut cursor: Cursor, again: bool) -> Result<Body, Refusal> {
+    fn inbox(&self, identity: &Identity) -> Result<Inbox<Item>, Refusal> {
         let mut inbox = self.pubsub.inbox::<Item>()?;
-        let options = SubscribeOptions::new().capacity(policy.limits.waiting_events);
         inbox.subscribe::<Draining>(&Draining::topic(), &SubscribeOptions::new())?;
         if let Some(topic) = identity.topic() {
             inbox.subscribe::<Told>(topic, &SubscribeOptions::new())?;
         }
+        Ok(inbox)
+    }
+
+    async fn open(
+        self,
+        policy: &Policy,
+        identity: &Identity,
+        mut inbox: Inbox<Item>,
+        mut cursor: Cursor,
+        again: bool,
+    ) -> Result<Body, Refusal> {
+        let options = SubscribeOptions::new().capacity(policy.limits.waiting_events);
         for topic in &self.topics {
             for message in self.messages.broadcast(self.durable) {
                 (message.subscribe)(&mut inbox, topic, &options)?;
@@ -333,15 +348,16 @@ impl Sse {
             opening.push_str(&id_line(&cursor));
             opening.push('\n');
         }
-        let mut ends = now + self.lifetime + some_of(self.lifetime / 10);
+        let mut ends = later(now, self.lifetime.saturating_add(some_of(self.lifetime / 10)));
         if let Some(expiry) = identity.expiry() {
-            ends = ends.min(now + expiry.duration_since(SystemTime::now()).unwrap_or_default());
+            ends = ends.min(later(now, expiry.duration_since(SystemTime::now()).unwrap_or_default()));
         }
         Ok(Body {
             ready: VecDeque::from([Bytes::from(opening)]),
             inbox,
             follows,
             cursor,
+            untold: false,
             topics: self.topics,
             messages: self.messages,
             maps: self.maps,
@@ -433,6 +449,8 @@ struct Body {
     inbox: Inbox<Item>,
     follows: Follows,
     cursor: Cursor,
+    /// The position moved over entries that are not for this stream, and the client does not know.
+    untold: bool,
     topics: Vec<Topic>,
     messages: Messages,
     maps: Vec<Map>,
@@ -454,28 +472,33 @@ impl Body {
             self.ended = true;
             return Poll::Ready(None);
         }
-        let mut chunk = Chunk::default();
+        let (mut chunk, mut steps) = (Chunk::default(), 0);
         while chunk.len() < CHUNK_BYTES {
-            let item = match Pin::new(&mut self.inbox).poll_next(cx) {
-                Poll::Ready(Some(item)) => Some(item),
-                Poll::Ready(None) => {
-                    self.ended = true;
-                    break;
-                }
-                Poll::Pending => None,
-            };
-            let step = match self.follows.poll(cx) {
-                Poll::Ready(step) => Some(step),
-                Poll::Pending => None,
-            };
-            if item.is_none() && step.is_none() {
+            if steps == STEPS_MAX {
+                // A history of which nothing is for this stream: its arbiter has others to run.
+                cx.waker().wake_by_ref();
                 break;
             }
-            if let Some(item) = item {
-                self.item(item, &mut chunk, cx);
+            steps += 1;
+            let mut idle = true;
+            match Pin::new(&mut self.inbox).poll_next(cx) {
+                Poll::Ready(Some(item)) => {
+                    self.item(item, &mut chunk, cx);
+                    idle = false;
+                }
+                Poll::Ready(None) => self.ended = true,
+                Poll::Pending => {}
             }
-            if let Some(step) = step {
+            // Who was disconnected gets no more of the history.
+            if self.ended {
+                break;
+            }
+            if let Poll::Ready(step) = self.follows.poll(cx) {
                 self.step(step, &mut chunk);
+                idle = false;
+            }
+            if idle {
+                break;
             }
         }
         if let Some(bytes) = chunk.finish() {
@@ -486,13 +509,18 @@ impl Body {
             return Poll::Ready(None);
         }
         while self.idle.as_mut().poll(cx).is_ready() {
-            let due = self.sent + self.keep_alive;
+            let due = later(self.sent, self.keep_alive);
             let now = Instant::now();
             if due <= now {
                 self.sent = now;
-                self.idle.as_mut().reset(now + self.keep_alive);
-                let comment = encode(russe::Event::Comment(ByteString::from_static("keep-alive"))).unwrap_or_default();
-                return Poll::Ready(Some(Bytes::from(comment)));
+                self.idle.as_mut().reset(later(now, self.keep_alive));
+                let mut text = encode(russe::Event::Comment(ByteString::from_static("keep-alive"))).unwrap_or_default();
+                if std::mem::take(&mut self.untold) {
+                    // Else it would come back to where history is trimmed one day, and be told of a gap in what is not for it.
+                    text.push_str(&id_line(&self.cursor));
+                    text.push('\n');
+                }
+                return Poll::Ready(Some(Bytes::from(text)));
             }
             self.idle.as_mut().reset(due);
         }
@@ -514,7 +542,7 @@ impl Body {
             // Where it may be there, it reconnects, and is asked for everything then.
             Item::Told(Told::Disconnect | Told::Recheck) => self.ended = true,
             Item::Draining(draining) => {
-                let at = Instant::now() + some_of(draining.window);
+                let at = later(Instant::now(), some_of(draining.window));
                 if at < self.ends.deadline() {
                     self.ends.as_mut().reset(at);
                 }
@@ -527,9 +555,13 @@ impl Body {
         match step {
             Step::Entry(index, event, id) => {
                 self.cursor.set(index, id);
-                let Some(name) = self.messages.logged(event.name()) else { return };
+                let Some(name) = self.messages.logged(event.name()) else {
+                    self.untold = true;
+                    return;
+                };
                 match self.encoded(&event, name) {
                     Some(bytes) => {
+                        self.untold = false;
                         chunk.push_text(&id_line(&self.cursor));
                         chunk.push(bytes);
                     }
@@ -552,20 +584,21 @@ impl Body {
         }
     }
 
-    fn gap(&self, gap: &Gap, chunk: &mut Chunk) {
+    fn gap(&mut self, gap: &Gap, chunk: &mut Chunk) {
+        self.untold = false;
         chunk.push_text(&id_line(&self.cursor));
         chunk.push(block(Some("gap".into()), GapShown::new(gap, false).json().into()).unwrap_or_default());
     }
 
     fn encoded(&self, event: &Arc<dyn Wire>, name: &str) -> Option<Bytes> {
         if let Some(map) = self.maps.iter().find(|map| map.name == name) {
-            return event.encodings().get(map.form, || {
+            return wire::cached(event, name, map.form, || {
                 let SseMessage { event, data } = (map.apply)(event)?;
                 block(event, data)
             });
         }
         let form: fn(&Arc<dyn Wire>, &str) -> Option<Bytes> = if self.named { named } else { unnamed };
-        event.encodings().get(form as Form, || form(event, name))
+        wire::cached(event, name, form as Form, || form(event, name))
     }
 }
 
@@ -624,5 +657,7 @@ impl Chunk {
     }
 }
 
+/// Entries and events that one poll looks at, if there is little to send of them.
+const STEPS_MAX: u32 = 512;
 /// What one poll gathers: some hundred events, and the arbiter is not held for longer than it takes to copy this.
 const CHUNK_BYTES: usize = 32_768;

@@ -7,6 +7,7 @@ use bytestring::ByteString;
 use serde::Serialize;
 
 use crate::encodings::Form;
+use crate::encodings::made;
 use crate::event::Head;
 use crate::event::Wire;
 use crate::log::Gap;
@@ -20,13 +21,13 @@ pub(crate) enum Frame {
     Binary(Bytes),
 }
 
-/// An event as a WebSocket message. `None`: it has no JSON form. `name` is what it is called to clients, the same at each call for one event.
+/// An event as a WebSocket message. `None`: it has no JSON form. `name` is what it is called to clients.
 pub(crate) fn frame(event: &Arc<dyn Wire>, name: &str) -> Option<Frame> {
     if name == <Blob as crate::event::Payload>::NAME {
         return blob(event, name).map(Frame::Binary);
     }
     let form: fn(&Arc<dyn Wire>, &str) -> Option<Bytes> = text;
-    let bytes = event.encodings().get(form as Form, || form(event, name))?;
+    let bytes = cached(event, name, form as Form, || form(event, name))?;
     // It was text when it was made; checking it costs less than sending it.
     ByteString::try_from(bytes).ok().map(Frame::Text)
 }
@@ -60,7 +61,13 @@ fn head(event: &Arc<dyn Wire>, name: &str) -> String {
 
 fn blob(event: &Arc<dyn Wire>, name: &str) -> Option<Bytes> {
     let form: fn(&Arc<dyn Wire>, &str) -> Option<Bytes> = blob_bytes;
-    event.encodings().get(form as Form, || form(event, name))
+    cached(event, name, form as Form, || form(event, name))
+}
+
+/// The bytes of a form, made once for all who call the event by its own name. What another program wrote into the log without a name is called otherwise at each
+/// endpoint, so it is made for each client.
+pub(crate) fn cached(event: &Arc<dyn Wire>, name: &str, form: Form, make: impl Fn() -> Option<Bytes>) -> Option<Bytes> {
+    if event.name() == name { event.encodings().get(form, make) } else { made(make) }
 }
 
 fn blob_bytes(event: &Arc<dyn Wire>, name: &str) -> Option<Bytes> {

@@ -30,8 +30,9 @@ use crate::pubsub::PubSub;
 use crate::stream::error::FollowError;
 use crate::web::blob::Blob;
 use crate::web::edge::Policy;
-use crate::web::frames::Declared;
 use crate::web::frames::FrameGuard;
+use crate::web::frames::HeadError;
+use crate::web::frames::Refused;
 use crate::web::messages::Publish;
 use crate::web::refusal::Refusal;
 use crate::web::session::Endpoint;
@@ -134,7 +135,7 @@ impl WebSocket {
     pub async fn respond(&self, request: &HttpRequest, body: web::Payload) -> Result<HttpResponse, Refusal> {
         let session = self.session(request).await?;
         let limits = Policy::of(&self.pubsub).limits;
-        let refused = Declared::default();
+        let refused = Refused::default();
         let guarded = FrameGuard::new(body, limits.frame_bytes, Rc::clone(&refused));
         let socket = Socket { session, partial: None, message_bytes: limits.message_bytes, refused };
         let handshake =
@@ -186,7 +187,7 @@ struct Socket {
     /// Fragments of a message that is not whole yet.
     partial: Option<Partial>,
     message_bytes: usize,
-    refused: Declared,
+    refused: Refused,
 }
 
 struct Partial {
@@ -280,8 +281,14 @@ impl StreamHandler<Result<ws::Message, ProtocolError>> for Socket {
                 None => Incoming::Pong,
             },
             Err(error) => match self.refused.get() {
-                Some(bytes) => Incoming::TooLarge(bytes),
-                // The stream of actix-web-actors has no better name for it; a connection that broke is an I/O error, too, and told in vain.
+                Some(HeadError::TooLarge(bytes)) => Incoming::TooLarge(bytes),
+                Some(HeadError::LongForm(bytes)) => {
+                    Incoming::Malformed(format!("a length of {bytes} is not in its shortest form"))
+                }
+                Some(HeadError::Control(bytes)) => {
+                    Incoming::Malformed(format!("a control frame of {bytes} bytes is too long or a fragment"))
+                }
+                // The stream of actix-web-actors has no better name for it.
                 None if error.to_string().contains("utf-8") => Incoming::NotText,
                 None => Incoming::Malformed(error.to_string()),
             },

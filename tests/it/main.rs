@@ -30,6 +30,17 @@ mod supervised;
 mod support;
 mod tidy;
 #[cfg(feature = "web")]
+mod web_frames;
+#[cfg(all(feature = "web", unix))]
+mod web_handover;
+#[cfg(all(feature = "web", target_os = "linux"))]
+mod web_hostile;
+#[cfg(feature = "web")]
 mod web_sse;
+#[cfg(feature = "web")]
+#[allow(dead_code, reason = "not every test needs each of them")]
+mod web_support;
+#[cfg(feature = "web")]
+mod web_whatwg;
 #[cfg(feature = "web")]
 mod web_ws;
