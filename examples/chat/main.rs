@@ -139,7 +139,9 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let roster = Roster::new(pubsub.clone()).start();
     let chat = web::Data::new(routes::Chat::new(pubsub.clone(), roster.clone()));
 
-    let socket = WebSocket::new(&pubsub).message::<Said>().publish::<Said>().ephemeral::<Presence>().durable();
+    let socket = WebSocket::new(&pubsub).message::<Said>().ephemeral::<Presence>().durable();
+    // Under the name that the connection came with, whatever the message says.
+    let socket = socket.publish_with::<Said>(|info, _, said| Ok(said.by(info.identity.name().unwrap_or_default())));
     let socket = socket.observe(move |info, event| {
         let (topic, came) = match event {
             SessionEvent::Subscribed(topic) => (topic.clone(), true),

@@ -24,6 +24,13 @@ impl Payload for Said {
     const NAME: &'static str = "chat.said";
 }
 
+impl Said {
+    /// The same, said by this user.
+    pub(crate) fn by(self, user: &str) -> Self {
+        Self { user: user.to_owned(), ..self }
+    }
+}
+
 /// A [`Said`] that was not checked: what the endpoint and the routes take from strangers.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

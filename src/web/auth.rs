@@ -150,6 +150,16 @@ impl fmt::Debug for Identity {
     }
 }
 
+/// Who a session is.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SessionInfo {
+    /// Its id, another one for each connection.
+    pub id: Arc<str>,
+    /// Who it belongs to.
+    pub identity: Identity,
+}
+
 /// Where what concerns an identity is sent.
 pub(crate) fn topic_of(name: &str) -> Result<Topic, TopicError> {
     match name.len() {

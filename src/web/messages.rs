@@ -18,6 +18,7 @@ use crate::local::subscription::Subscription;
 use crate::pubsub::PubSub;
 use crate::stream::append::AppendOptions;
 use crate::topic::Topic;
+use crate::web::auth::SessionInfo;
 use crate::web::auth::Told;
 use crate::web::blob::Blob;
 use crate::web::drain::Draining;
@@ -54,8 +55,8 @@ impl From<Event<Draining>> for Item {
 }
 
 type Subscribe = fn(&mut Inbox<Item>, &Topic, &SubscribeOptions) -> Result<Subscription, SubscribeError>;
-type Broadcast = fn(&PubSub, Option<SubscriberId>, &Topic, Content<'_>) -> Result<(), Refusal>;
-type Append = fn(PubSub, Topic, Content<'_>, Option<ByteString>) -> Result<Appending, Refusal>;
+type Broadcast = dyn Fn(&PubSub, &SessionInfo, Option<SubscriberId>, &Topic, Content<'_>) -> Result<(), Refusal> + Send + Sync;
+type Append = dyn Fn(PubSub, &SessionInfo, Topic, Content<'_>, Option<ByteString>) -> Result<Appending, Refusal> + Send + Sync;
 type Appending = std::pin::Pin<Box<dyn Future<Output = Result<EntryId, Refusal>> + Send>>;
 
 /// What a client published.
@@ -66,7 +67,7 @@ pub(crate) enum Content<'a> {
 }
 
 /// One message type of an endpoint.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct MessageType {
     pub(crate) name: &'static str,
     of: TypeId,
@@ -79,10 +80,10 @@ pub(crate) struct MessageType {
     pub(crate) publish: Option<Publish>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Publish {
-    pub(crate) broadcast: Broadcast,
-    pub(crate) append: Append,
+    pub(crate) broadcast: Arc<Broadcast>,
+    pub(crate) append: Arc<Append>,
 }
 
 /// The message types of one endpoint.
@@ -126,19 +127,26 @@ impl Messages {
 }
 
 impl Publish {
-    /// Of messages that are JSON.
-    pub(crate) fn json<M: Payload>() -> Self {
+    /// Of messages that are JSON; `look` may refuse or change each.
+    pub(crate) fn json<M: Payload>(look: impl Fn(&SessionInfo, &Topic, M) -> Result<M, Refusal> + Send + Sync + 'static) -> Self {
+        let look = Arc::new(look);
+        let looked = Arc::clone(&look);
         Self {
-            broadcast: |pubsub, from, topic, content| send(pubsub, from, topic, parse::<M>(content)?),
-            append: |pubsub, topic, content, key| Ok(append(pubsub, topic, parse::<M>(content)?, key)),
+            broadcast: Arc::new(move |pubsub, info, from, topic, content| {
+                send(pubsub, from, topic, look(info, topic, parse(content)?)?)
+            }),
+            append: Arc::new(move |pubsub, info, topic, content, key| {
+                let message = looked(info, &topic, parse(content)?)?;
+                Ok(append(pubsub, topic, message, key))
+            }),
         }
     }
 
     /// Of bytes.
     pub(crate) fn bytes() -> Self {
         Self {
-            broadcast: |pubsub, from, topic, content| send(pubsub, from, topic, blob(content)?),
-            append: |pubsub, topic, content, key| Ok(append(pubsub, topic, blob(content)?, key)),
+            broadcast: Arc::new(|pubsub, _, from, topic, content| send(pubsub, from, topic, blob(content)?)),
+            append: Arc::new(|pubsub, _, topic, content, key| Ok(append(pubsub, topic, blob(content)?, key))),
         }
     }
 }

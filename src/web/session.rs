@@ -40,6 +40,7 @@ use crate::observe;
 use crate::pubsub::PubSub;
 use crate::topic::Topic;
 use crate::web::auth::Identity;
+use crate::web::auth::SessionInfo;
 use crate::web::auth::Told;
 use crate::web::drain::Draining;
 use crate::web::drain::Present;
@@ -124,16 +125,6 @@ pub enum SessionEvent<'a> {
     Subscribed(&'a Topic),
     /// It is subscribed to this topic no more; at its end, each that is left.
     Unsubscribed(&'a Topic),
-}
-
-/// Who a session is.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct SessionInfo {
-    /// Its id, another one for each connection.
-    pub id: Arc<str>,
-    /// Who it belongs to.
-    pub identity: Identity,
 }
 
 pub(crate) type Observe = Arc<dyn Fn(&SessionInfo, SessionEvent<'_>) + Send + Sync>;
@@ -431,7 +422,8 @@ impl Session {
         echo: bool,
     ) -> Result<(), Refusal> {
         let known = self.endpoint.messages.get(&event);
-        let Some((Publish { broadcast, append }, ephemeral)) = known.and_then(|known| Some((known.publish?, known.ephemeral)))
+        let Some((Publish { broadcast, append }, ephemeral)) =
+            known.and_then(|known| Some((known.publish.clone()?, known.ephemeral)))
         else {
             let shown = shorten(&event);
             return Err(Refusal::bad("event", format!("clients publish no {shown:?} here")));
@@ -443,19 +435,19 @@ impl Session {
         if !echo && durable {
             return Err(Refusal::bad("bad_request", format!("{event} goes into the log, everyone who follows it gets it")));
         }
-        let (policy, pubsub, who) = (Arc::clone(&self.policy), self.pubsub.clone(), self.info.identity.clone());
+        let (policy, pubsub, info) = (Arc::clone(&self.policy), self.pubsub.clone(), self.info.clone());
         let from = (!echo).then(|| self.inbox.subscriber_id());
         self.working = Some(Box::pin(async move {
             let published = async {
-                policy.publish(&who, &topic, &event).await?;
+                policy.publish(&info.identity, &topic, &event).await?;
                 let content = match &content {
                     Content::Json(json) => messages::Content::Json(json),
                     Content::Bytes(bytes) => messages::Content::Bytes(bytes),
                 };
                 if durable {
-                    return append(pubsub, topic, content, key)?.await.map(Some);
+                    return append(pubsub, &info, topic, content, key)?.await.map(Some);
                 }
-                broadcast(&pubsub, from, &topic, content)?;
+                broadcast(&pubsub, &info, from, &topic, content)?;
                 Ok(None)
             };
             let published = published.await;

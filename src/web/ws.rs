@@ -28,6 +28,8 @@ use futures_core::Stream;
 use crate::event::Payload;
 use crate::pubsub::PubSub;
 use crate::stream::error::FollowError;
+use crate::topic::Topic;
+use crate::web::auth::SessionInfo;
 use crate::web::blob::Blob;
 use crate::web::edge::Policy;
 use crate::web::frames::FrameGuard;
@@ -40,7 +42,6 @@ use crate::web::session::Incoming;
 use crate::web::session::Outgoing;
 use crate::web::session::Session;
 use crate::web::session::SessionEvent;
-use crate::web::session::SessionInfo;
 
 /// An endpoint for WebSocket clients that subscribe to topics and publish, over a small JSON protocol: `src/docs/websocket.md`. [`client`](crate::web::client) serves a client
 /// for browsers. A clone is the same endpoint.
@@ -106,7 +107,32 @@ impl WebSocket {
     /// # Panics
     /// If another type here has the same name.
     pub fn publish<M: Payload>(self) -> Self {
-        self.change(|endpoint| endpoint.messages.of::<M>().publish = Some(Publish::json::<M>()))
+        self.publish_with::<M>(|_, _, message| Ok(message))
+    }
+
+    /// As [`publish`](Self::publish), with a last look at each message: it may be refused, or changed, such as to say who it is from, which is not for a client
+    /// to say. On the arbiter of the connection, so it is to be quick.
+    ///
+    /// ```
+    /// # use actix_pubsub::web::WebSocket;
+    /// # use actix_pubsub::{Payload, PubSub};
+    /// # use serde::{Deserialize, Serialize};
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Said { #[serde(default)] by: String, text: String }
+    /// impl Payload for Said { const NAME: &'static str = "chat.said"; }
+    ///
+    /// let socket = WebSocket::new(&PubSub::new()).publish_with::<Said>(|session, _, said| {
+    ///     Ok(Said { by: session.identity.to_string(), ..said })
+    /// });
+    /// ```
+    ///
+    /// # Panics
+    /// If another type here has the same name.
+    pub fn publish_with<M: Payload>(
+        self,
+        look: impl Fn(&SessionInfo, &Topic, M) -> Result<M, Refusal> + Send + Sync + 'static,
+    ) -> Self {
+        self.change(|endpoint| endpoint.messages.of::<M>().publish = Some(Publish::json::<M>(look)))
     }
 
     /// Clients receive [`Blob`]s, and with `publish` may publish them, as binary messages.

@@ -316,7 +316,7 @@ fn come_and_go(addr: SocketAddr, n: u64) {
     if n % 8 < 4 {
         let mut socket = TcpStream::connect(addr).unwrap();
         let ask = format!("GET /events HTTP/1.1\r\nHost: {addr}\r\n\r\n");
-        let ask = if n % 8 == 0 { &ask[..20] } else { &ask[..] };
+        let ask = if n.is_multiple_of(8) { &ask[..20] } else { &ask[..] };
         socket.write_all(ask.as_bytes()).unwrap();
         if n % 8 > 1 {
             socket.set_read_timeout(Some(Duration::from_millis(if n % 8 == 2 { 1 } else { 30_000 }))).unwrap();

@@ -514,3 +514,22 @@ fn who_observes_sees_each_topic_joined_and_left() {
         assert_eq!(*seen.lock().unwrap(), ["+a", "+b", "-a", "-b"]);
     });
 }
+
+#[test]
+fn what_is_published_is_looked_at_last_by_the_endpoint() {
+    let socket = |pubsub: &PubSub| {
+        plain(pubsub).publish_with::<Said>(|info, topic, said| {
+            if said.text.is_empty() {
+                return Err(Refusal::denied("say something"));
+            }
+            Ok(Said { text: format!("{} to {topic}: {}", info.identity, said.text) })
+        })
+    };
+    check(socket, async |_, addr| {
+        let mut client = Client::connect(addr, "").await;
+        client.subscribe("a").await;
+        let publish = |text: &str| json!({"type":"publish","topic":"a","event":"said","data":{"text":text}});
+        assert_eq!(client.ask(&publish("")).await["message"], "say something");
+        assert_eq!(client.ask(&publish("hello")).await["data"]["text"], "anonymous to a: hello");
+    });
+}
