@@ -27,6 +27,9 @@ pub type Decision<'a, T> = Pin<Box<dyn Future<Output = Result<T, Refusal>> + 'a>
 /// position to replay from included, and for each message that a client publishes. What it allowed holds until the connection ends, the
 /// [identity's time](Identity::expires_at) is over, or somebody calls [`PubSub::disconnect`](crate::PubSub::disconnect).
 ///
+/// With actix-session or actix-identity, `connect` asks the request for theirs: `request.get_session()`, `actix_identity::Identity::extract(request).await`. The example
+/// `handlers` uses JSON web tokens.
+///
 /// ```
 /// use actix_pubsub::Topic;
 /// use actix_pubsub::web::{Authorize, Decision, Identity, Refusal, bearer_token};

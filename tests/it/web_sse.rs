@@ -443,3 +443,13 @@ fn an_edge_is_attached_once_and_before_the_first_connection() {
     let error = Edge::builder().limits(limits).attach(&PubSub::new()).unwrap_err();
     assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "limit topics is 0, it must be 1 to 100000");
 }
+
+#[test]
+fn a_client_that_is_to_stop_is_told_so_by_204() {
+    // HTML, section 9.2.3: any status but 200 fails the connection for good; 204 is the one that is no error.
+    let answer = Sse::stop();
+    assert_eq!(
+        (answer.status().as_u16(), actix_web::body::MessageBody::size(answer.body())),
+        (204, actix_web::body::BodySize::None)
+    );
+}

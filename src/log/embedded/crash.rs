@@ -139,6 +139,13 @@ impl Random {
         Self(seed | 1)
     }
 
+    /// Seeded by `SEED`, else by `seed`; prints it.
+    pub(super) fn from_env_or(seed: u64) -> Self {
+        let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(seed);
+        eprintln!("SEED={seed}");
+        Self(seed | 1)
+    }
+
     /// Below `end`.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
