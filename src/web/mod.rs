@@ -25,6 +25,7 @@ pub(crate) mod protocol;
 pub(crate) mod refusal;
 pub(crate) mod session;
 pub(crate) mod sse;
+pub(crate) mod timer;
 pub(crate) mod wire;
 pub(crate) mod ws;
 

@@ -26,7 +26,6 @@ use governor::RateLimiter;
 use governor::clock::Clock;
 use governor::clock::DefaultClock;
 use tokio::time::Instant;
-use tokio::time::Sleep;
 
 use crate::event::Wire;
 use crate::ids::EntryId;
@@ -61,6 +60,7 @@ use crate::web::protocol::Ref;
 use crate::web::protocol::Reply;
 use crate::web::protocol::Request;
 use crate::web::refusal::Refusal;
+use crate::web::timer::Timer;
 use crate::web::wire;
 use crate::web::wire::Frame;
 use crate::web::wire::GapShown;
@@ -164,10 +164,10 @@ pub struct Session {
     frames: Meter,
     publishes: Meter,
     /// For the next ping, or for its answer.
-    beat: Pin<Box<Sleep>>,
+    beat: Timer,
     /// Whether the client said anything since the last ping; `None`: there was none yet.
     heard: Option<bool>,
-    ends: Option<(Pin<Box<Sleep>>, Closing)>,
+    ends: Option<(Timer, Closing)>,
     phase: Phase,
     /// Polls until the timers are looked at.
     until_timers: u8,
@@ -221,7 +221,7 @@ impl Session {
         let welcome = Reply::Welcome { session: &id, ping_ms, limits: limits.into() }.text();
         let ends = identity.expiry().map(|expiry| {
             let left = expiry.duration_since(SystemTime::now()).unwrap_or_default();
-            (Box::pin(tokio::time::sleep(left)), Closing::Expired)
+            (Timer::new(later(Instant::now(), left)), Closing::Expired)
         });
         Ok(Self {
             inbox,
@@ -234,7 +234,7 @@ impl Session {
             rechecks: false,
             frames: Meter::new(limits.frames_per_second, limits.frames_burst),
             publishes: Meter::new(limits.publish_per_second, limits.publish_burst),
-            beat: Box::pin(tokio::time::sleep(limits.ping_interval)),
+            beat: Timer::new(later(Instant::now(), limits.ping_interval)),
             heard: None,
             ends,
             phase: Phase::Open,
@@ -565,8 +565,8 @@ impl Session {
             Item::Told(Told::Recheck) => self.rechecks = true,
             Item::Draining(Draining { window }) => {
                 let at = later(Instant::now(), some_of(window));
-                if self.ends.as_ref().is_none_or(|(ends, _)| at < ends.deadline()) {
-                    self.ends = Some((Box::pin(tokio::time::sleep_until(at)), Closing::GoingAway));
+                if self.ends.as_ref().is_none_or(|(ends, _)| at < ends.due()) {
+                    self.ends = Some((Timer::new(at), Closing::GoingAway));
                     // Not polled yet.
                     self.until_timers = 0;
                 }
@@ -628,7 +628,8 @@ impl Session {
 
     fn poll_timers(&mut self, cx: &mut Context<'_>) {
         self.until_timers = TIMERS_EVERY;
-        while self.beat.as_mut().poll(cx).is_ready() {
+        let now = Instant::now();
+        while self.beat.poll(now, cx) {
             let (ping, pong) = (self.policy.limits.ping_interval, self.policy.limits.pong_timeout);
             let wait = match self.heard.take() {
                 None => {
@@ -639,10 +640,10 @@ impl Session {
                 Some(true) => ping.saturating_sub(pong).max(Duration::from_millis(1)),
                 Some(false) => return self.close(Closing::NoPong),
             };
-            self.beat.as_mut().reset(Instant::now() + wait);
+            self.beat.reset(now + wait);
         }
         if let Some((ends, closing)) = &mut self.ends
-            && ends.as_mut().poll(cx).is_ready()
+            && ends.poll(now, cx)
         {
             let closing = *closing;
             self.ends = None;

@@ -22,7 +22,6 @@ use bytes::BytesMut;
 use bytestring::ByteString;
 use futures_core::Stream;
 use tokio::time::Instant;
-use tokio::time::Sleep;
 
 use crate::encodings::Form;
 use crate::event::Event;
@@ -55,6 +54,7 @@ use crate::web::follow::Step;
 use crate::web::messages::Item;
 use crate::web::messages::Messages;
 use crate::web::refusal::Refusal;
+use crate::web::timer::Timer;
 use crate::web::wire;
 use crate::web::wire::GapShown;
 
@@ -363,9 +363,9 @@ impl Sse {
             maps: self.maps,
             named: self.named,
             keep_alive: self.keep_alive,
-            idle: Box::pin(tokio::time::sleep(self.keep_alive)),
+            idle: Timer::new(later(now, self.keep_alive)),
             sent: now,
-            ends: Box::pin(tokio::time::sleep_until(ends)),
+            ends: Timer::new(ends),
             ended: false,
             _present: policy.enter(),
         })
@@ -456,9 +456,9 @@ struct Body {
     maps: Vec<Map>,
     named: bool,
     keep_alive: Duration,
-    idle: Pin<Box<Sleep>>,
+    idle: Timer,
     sent: Instant,
-    ends: Pin<Box<Sleep>>,
+    ends: Timer,
     ended: bool,
     _present: Present,
 }
@@ -468,7 +468,8 @@ impl Body {
         if let Some(ready) = self.ready.pop_front() {
             return Poll::Ready(Some(ready));
         }
-        if self.ended || self.ends.as_mut().poll(cx).is_ready() {
+        let now = Instant::now();
+        if self.ended || self.ends.poll(now, cx) {
             self.ended = true;
             return Poll::Ready(None);
         }
@@ -502,18 +503,17 @@ impl Body {
             }
         }
         if let Some(bytes) = chunk.finish() {
-            self.sent = Instant::now();
+            self.sent = now;
             return Poll::Ready(Some(bytes));
         }
         if self.ended {
             return Poll::Ready(None);
         }
-        while self.idle.as_mut().poll(cx).is_ready() {
+        while self.idle.poll(now, cx) {
             let due = later(self.sent, self.keep_alive);
-            let now = Instant::now();
             if due <= now {
                 self.sent = now;
-                self.idle.as_mut().reset(later(now, self.keep_alive));
+                self.idle.reset(later(now, self.keep_alive));
                 let mut text = encode(russe::Event::Comment(ByteString::from_static("keep-alive"))).unwrap_or_default();
                 if std::mem::take(&mut self.untold) {
                     // Else it would come back to where history is trimmed one day, and be told of a gap in what is not for it.
@@ -522,7 +522,7 @@ impl Body {
                 }
                 return Poll::Ready(Some(Bytes::from(text)));
             }
-            self.idle.as_mut().reset(due);
+            self.idle.reset(due);
         }
         Poll::Pending
     }
@@ -543,10 +543,10 @@ impl Body {
             Item::Told(Told::Disconnect | Told::Recheck) => self.ended = true,
             Item::Draining(draining) => {
                 let at = later(Instant::now(), some_of(draining.window));
-                if at < self.ends.deadline() {
-                    self.ends.as_mut().reset(at);
+                if at < self.ends.due() {
+                    self.ends.reset(at);
                 }
-                self.ended |= self.ends.as_mut().poll(cx).is_ready();
+                self.ended |= self.ends.poll(Instant::now(), cx);
             }
         }
     }

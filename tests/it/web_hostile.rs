@@ -279,7 +279,8 @@ fn clients_that_never_read_are_gone_in_time_and_cost_no_memory() {
         );
         // Filling their buffers takes part of the time, and so do other tests on the same cores.
         assert!(gone < opened + WRITE_TIMEOUT + Duration::from_secs(1) + SLACK, "{gone:?}");
-        assert!(peak < 40_000 + count * 200, "{peak} kB");
+        // Each: 64 KiB that its session gave out, in a buffer of twice that, and the same again in actix-web's; it must not depend on how long it stalls.
+        assert!(peak < 40_000 + count * 300, "{peak} kB");
         after.push(rss);
     }
     stop.store(true, Ordering::Relaxed);
@@ -289,7 +290,8 @@ fn clients_that_never_read_are_gone_in_time_and_cost_no_memory() {
     let (median, worst) = (late[late.len() / 2], late[late.len() - 1]);
     println!("a healthy client: {} events, median {median} us, worst {worst} us; RSS after each round {after:?} kB", late.len());
     assert!(median < 500_000 && late.len() > 100);
-    assert!(after[2] < after[0] + 10_000, "{after:?}");
+    // The first fills less where the machine is busy. One that kept its clients would add some 40,000.
+    assert!(after[2] < after[1] + 15_000, "{after:?}");
 }
 
 /// What a busy machine adds to a time.
