@@ -2,7 +2,6 @@
 
 use std::any::TypeId;
 use std::any::type_name;
-use std::sync::Arc;
 
 use bytestring::ByteString;
 use serde::de::IgnoredAny;
@@ -64,10 +63,7 @@ impl Kind for RawKind {
 
     fn publish(&self, shared: &Shared, topic: &Topic, entry: &Entry, place: Place) -> Published {
         let Some(ports) = shared.interest.ports(topic, TypeId::of::<Logged<Raw>>()) else { return Published::default() };
-        let head = Raw::from_entry(entry).ok().map(|raw| {
-            let body = Arc::new(Body::new(raw));
-            Head::logged(topic.clone(), shared.node, entry.id, &body)
-        });
+        let head = Raw::from_entry(entry).ok().map(|raw| Head::logged_sole(topic.clone(), shared.node, entry.id, raw));
         let full = logged::publish(shared, &ports, Logged { head, id: entry.id, prev: place.prev, epoch: place.epoch });
         Published { undecodable: None, full }
     }

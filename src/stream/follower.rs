@@ -341,7 +341,8 @@ impl<M: FromEntry> Follower<M> {
     }
 }
 
-fn undecodable(topic: &Topic, id: EntryId) -> Gap {
+/// What stands for an entry that is no message of its name.
+pub(crate) fn undecodable(topic: &Topic, id: EntryId) -> Gap {
     Gap::new(topic.clone(), id.prev().unwrap_or_default(), id.next(), GapCause::Undecodable, true)
 }
 

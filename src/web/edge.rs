@@ -83,10 +83,7 @@ impl Policy {
     }
 
     pub(crate) async fn subscribe(&self, who: &Identity, topic: &Topic) -> Result<(), Refusal> {
-        // Ours, and what is said there is not for clients.
-        if topic.as_str().starts_with('$') {
-            return Err(Refusal::denied(format!("topic {topic} is reserved")));
-        }
+        not_reserved(topic)?;
         match &self.authorize {
             Some(authorize) => authorize.subscribe(who, topic).await,
             None => Ok(()),
@@ -94,9 +91,7 @@ impl Policy {
     }
 
     pub(crate) async fn publish(&self, who: &Identity, topic: &Topic, event: &str) -> Result<(), Refusal> {
-        if topic.as_str().starts_with('$') {
-            return Err(Refusal::denied(format!("topic {topic} is reserved")));
-        }
+        not_reserved(topic)?;
         match &self.authorize {
             Some(authorize) => authorize.publish(who, topic, event).await,
             None => Ok(()),
@@ -111,6 +106,11 @@ impl Policy {
     pub(crate) fn enter(&self) -> Present {
         Present::new(Arc::clone(&self.sessions))
     }
+}
+
+/// Topics that begin with `$` are ours, and what is said there is not for clients.
+fn not_reserved(topic: &Topic) -> Result<(), Refusal> {
+    if topic.as_str().starts_with('$') { Err(Refusal::denied(format!("topic {topic} is reserved"))) } else { Ok(()) }
 }
 
 /// Settings of an [`Edge`].

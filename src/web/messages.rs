@@ -18,6 +18,7 @@ use crate::local::subscription::Subscription;
 use crate::pubsub::PubSub;
 use crate::stream::append::AppendOptions;
 use crate::topic::Topic;
+use crate::web::auth::Identity;
 use crate::web::auth::SessionInfo;
 use crate::web::auth::Told;
 use crate::web::blob::Blob;
@@ -52,6 +53,16 @@ impl From<Event<Draining>> for Item {
     fn from(event: Event<Draining>) -> Self {
         Self::Draining(*event)
     }
+}
+
+/// The inbox of a connection: subscribed to nothing but what every one is told.
+pub(crate) fn inbox(pubsub: &PubSub, identity: &Identity) -> Result<Inbox<Item>, SubscribeError> {
+    let mut inbox = pubsub.inbox()?;
+    inbox.subscribe::<Draining>(&Draining::topic(), &SubscribeOptions::new())?;
+    if let Some(topic) = identity.topic() {
+        inbox.subscribe::<Told>(topic, &SubscribeOptions::new())?;
+    }
+    Ok(inbox)
 }
 
 type Subscribe = fn(&mut Inbox<Item>, &Topic, &SubscribeOptions) -> Result<Subscription, SubscribeError>;

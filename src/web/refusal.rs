@@ -77,6 +77,11 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
 
+    pub(crate) fn topics(topics: usize, max: usize) -> Self {
+        let message = format!("{topics} topics on one connection, the limit is {max}");
+        Self::bad("topics", message).limit(max as u64, topics as u64)
+    }
+
     pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
         // A wait of less than a millisecond is told as one.
         self.retry_after_ms = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1));

@@ -33,10 +33,10 @@ use crate::local::inbox::Inbox;
 use crate::local::options::SubscribeOptions;
 use crate::local::subscription::Subscription;
 use crate::log::Gap;
-use crate::log::GapCause;
 use crate::log::Position;
 use crate::observe;
 use crate::pubsub::PubSub;
+use crate::stream::follower::undecodable;
 use crate::topic::Topic;
 use crate::web::auth::Identity;
 use crate::web::auth::SessionInfo;
@@ -206,11 +206,7 @@ enum Done {
 impl Session {
     pub(crate) fn new(pubsub: PubSub, policy: Arc<Policy>, endpoint: Arc<Endpoint>, identity: Identity) -> Result<Self, Refusal> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let mut inbox = pubsub.inbox::<Item>()?;
-        inbox.subscribe::<Draining>(&Draining::topic(), &SubscribeOptions::new())?;
-        if let Some(topic) = identity.topic() {
-            inbox.subscribe::<Told>(topic, &SubscribeOptions::new())?;
-        }
+        let inbox = messages::inbox(&pubsub, &identity)?;
         // What began while it was asked who this is was not told to this inbox.
         if policy.sessions.draining().is_some() {
             return Err(Refusal::closed());
@@ -385,9 +381,7 @@ impl Session {
                     return self.refuse(of, &Refusal::bad("not_durable", "this endpoint keeps no history"));
                 }
                 if !self.topics.contains_key(&topic) && self.topics.len() >= max {
-                    let topics = self.topics.len() + 1;
-                    let refusal = Refusal::bad("topics", format!("{topics} topics on one connection, the limit is {max}"));
-                    return self.refuse(of, &refusal.limit(max as u64, topics as u64));
+                    return self.refuse(of, &Refusal::topics(self.topics.len() + 1, max));
                 }
                 let known = self.topics.contains_key(&topic);
                 let (policy, pubsub, who) = (Arc::clone(&self.policy), self.pubsub.clone(), self.info.identity.clone());
@@ -598,7 +592,7 @@ impl Session {
                 if let Some(log) = self.topics.get_mut(&gap.topic).and_then(|subscribed| subscribed.log.as_mut()) {
                     log.at = resumes.or(log.at);
                 }
-                self.out.push_back(Outgoing::Text(GapShown::new(&gap, true).json().into()));
+                self.gap(&gap);
             }
             Step::Live(number) => {
                 let topic = self.topics.iter().find(|(_, of)| of.log.as_ref().is_some_and(|log| log.number == number));
@@ -609,6 +603,10 @@ impl Session {
         }
     }
 
+    fn gap(&mut self, gap: &Gap) {
+        self.out.push_back(Outgoing::Text(GapShown::new(gap, true).json().into()));
+    }
+
     fn entry(&mut self, event: &Arc<dyn Wire>, id: EntryId) {
         if let Some(log) = self.topics.get_mut(event.topic()).and_then(|subscribed| subscribed.log.as_mut()) {
             log.at = Some(id);
@@ -616,11 +614,7 @@ impl Session {
         let Some(name) = self.endpoint.messages.logged(event.name()) else { return };
         match wire::frame(event, name) {
             Some(frame) => self.out.push_back(frame.into()),
-            None => {
-                let before = id.prev().unwrap_or_default();
-                let gap = Gap::new(event.topic().clone(), before, id.next(), GapCause::Undecodable, true);
-                self.out.push_back(Outgoing::Text(GapShown::new(&gap, true).json().into()));
-            }
+            None => self.gap(&undecodable(event.topic(), id)),
         }
     }
 

@@ -37,6 +37,7 @@ use crate::log::Position;
 use crate::observe;
 use crate::pubsub::PubSub;
 use crate::stream::error::FollowError;
+use crate::stream::follower::undecodable;
 use crate::topic::ToTopic;
 use crate::topic::Topic;
 use crate::topic::TopicError;
@@ -44,13 +45,13 @@ use crate::web::auth::Identity;
 use crate::web::auth::Told;
 use crate::web::cursor::Cursor;
 use crate::web::cursor::CursorError;
-use crate::web::drain::Draining;
 use crate::web::drain::Present;
 use crate::web::drain::later;
 use crate::web::drain::some_of;
 use crate::web::edge::Policy;
 use crate::web::follow::Follows;
 use crate::web::follow::Step;
+use crate::web::messages;
 use crate::web::messages::Item;
 use crate::web::messages::Messages;
 use crate::web::refusal::Refusal;
@@ -270,9 +271,7 @@ impl Sse {
         }
         let max = policy.limits.topics;
         if self.topics.len() > max {
-            let topics = self.topics.len();
-            let message = format!("{topics} topics on one connection, the limit is {max}");
-            return Err(Refusal::bad("topics", message).limit(max as u64, topics as u64));
+            return Err(Refusal::topics(self.topics.len(), max));
         }
         if self.durable && self.pubsub.log().is_none() {
             return Err(FollowError::NoLog.into());
@@ -284,7 +283,7 @@ impl Sse {
         }
         let identity = policy.connect(request).await?;
         // Before the questions, which may take long: who is disconnected meanwhile, and a server that ends, are heard of.
-        let inbox = self.inbox(&identity)?;
+        let inbox = messages::inbox(&self.pubsub, &identity)?;
         for topic in &self.topics {
             policy.subscribe(&identity, topic).await?;
         }
@@ -293,15 +292,6 @@ impl Sse {
         }
         let body = self.open(&policy, &identity, inbox, cursor, given.is_some()).await?;
         Ok(answer(body))
-    }
-
-    fn inbox(&self, identity: &Identity) -> Result<Inbox<Item>, Refusal> {
-        let mut inbox = self.pubsub.inbox::<Item>()?;
-        inbox.subscribe::<Draining>(&Draining::topic(), &SubscribeOptions::new())?;
-        if let Some(topic) = identity.topic() {
-            inbox.subscribe::<Told>(topic, &SubscribeOptions::new())?;
-        }
-        Ok(inbox)
     }
 
     async fn open(
@@ -565,10 +555,7 @@ impl Body {
                         chunk.push_text(&id_line(&self.cursor));
                         chunk.push(bytes);
                     }
-                    None => {
-                        let before = id.prev().unwrap_or_default();
-                        self.gap(&Gap::new(event.topic().clone(), before, id.next(), GapCause::Undecodable, true), chunk);
-                    }
+                    None => self.gap(&undecodable(event.topic(), id), chunk),
                 }
             }
             Step::Gap(index, gap) => {
@@ -597,8 +584,7 @@ impl Body {
                 block(event, data)
             });
         }
-        let form: fn(&Arc<dyn Wire>, &str) -> Option<Bytes> = if self.named { named } else { unnamed };
-        wire::cached(event, name, form as Form, || form(event, name))
+        wire::formed(event, name, if self.named { named } else { unnamed })
     }
 }
 

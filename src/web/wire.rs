@@ -24,10 +24,9 @@ pub(crate) enum Frame {
 /// An event as a WebSocket message. `None`: it has no JSON form. `name` is what it is called to clients.
 pub(crate) fn frame(event: &Arc<dyn Wire>, name: &str) -> Option<Frame> {
     if name == <Blob as crate::event::Payload>::NAME {
-        return blob(event, name).map(Frame::Binary);
+        return formed(event, name, blob).map(Frame::Binary);
     }
-    let form: fn(&Arc<dyn Wire>, &str) -> Option<Bytes> = text;
-    let bytes = cached(event, name, form as Form, || form(event, name))?;
+    let bytes = formed(event, name, text)?;
     // It was text when it was made; checking it costs less than sending it.
     ByteString::try_from(bytes).ok().map(Frame::Text)
 }
@@ -59,9 +58,9 @@ fn head(event: &Arc<dyn Wire>, name: &str) -> String {
     serde_json::to_string(&shown).unwrap_or_else(|_| String::from("{}"))
 }
 
-fn blob(event: &Arc<dyn Wire>, name: &str) -> Option<Bytes> {
-    let form: fn(&Arc<dyn Wire>, &str) -> Option<Bytes> = blob_bytes;
-    cached(event, name, form as Form, || form(event, name))
+/// The bytes that `make` makes of an event, made once.
+pub(crate) fn formed(event: &Arc<dyn Wire>, name: &str, make: fn(&Arc<dyn Wire>, &str) -> Option<Bytes>) -> Option<Bytes> {
+    cached(event, name, make as Form, || make(event, name))
 }
 
 /// The bytes of a form, made once for all who call the event by its own name. What another program wrote into the log without a name is called otherwise at each
@@ -70,7 +69,7 @@ pub(crate) fn cached(event: &Arc<dyn Wire>, name: &str, form: Form, make: impl F
     if event.name() == name { event.encodings().get(form, make) } else { made(make) }
 }
 
-fn blob_bytes(event: &Arc<dyn Wire>, name: &str) -> Option<Bytes> {
+fn blob(event: &Arc<dyn Wire>, name: &str) -> Option<Bytes> {
     let blob = match Arc::clone(event).erase().downcast::<Head<Blob>>() {
         Ok(head) => head.payload().clone(),
         // Out of the log it comes as it was written.
