@@ -21,6 +21,16 @@ impl NodeId {
         // Two draws: `RandomState` seeds itself from the system once per thread and counts up from there, SipHash mixes.
         Self(RandomState::new().hash_one(std::process::id()))
     }
+
+    /// The id of these 64 bits: what [`to_bits`](Self::to_bits) gave, perhaps in another process.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// The id as a number, for who sends it somewhere.
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for NodeId {

@@ -10,6 +10,7 @@ mod observe;
 mod local;
 pub mod log;
 mod feed;
+pub mod cluster;
 mod pubsub;
 mod supervised;
 mod stream;

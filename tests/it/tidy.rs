@@ -6,7 +6,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// Layers from below to above: a module may use those before it, and its own.
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "sync",
     "topic",
     "ids",
@@ -16,6 +16,7 @@ const LAYERS: [&str; 14] = [
     "local",
     "log",
     "feed",
+    "cluster",
     "pubsub",
     "supervised",
     "stream",

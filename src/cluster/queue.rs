@@ -1,0 +1,217 @@
+//! Queue: what waits between other threads and the relay, bounded in number and in bytes. Knows nothing of what it holds.
+
+use std::collections::VecDeque;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+
+use crate::sync::AtomicUsize;
+use crate::sync::Mutex;
+use crate::sync::MutexGuard;
+use crate::sync::Ordering;
+use crate::sync::lock;
+
+/// Many push, one takes everything.
+pub(crate) struct Queue<T> {
+    inner: Mutex<Inner<T>>,
+    len: AtomicUsize,
+    items_max: usize,
+    bytes_max: usize,
+}
+
+struct Inner<T> {
+    items: VecDeque<T>,
+    bytes: usize,
+    refused: u64,
+    peak: usize,
+    /// Who takes, while it sleeps.
+    sleeper: Option<Waker>,
+    /// Who pushes and waits for room.
+    waiting: Vec<Waker>,
+    closed: bool,
+}
+
+/// Why something was not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Full,
+    Closed,
+}
+
+impl<T> Queue<T> {
+    pub(crate) fn new(items_max: usize, bytes_max: usize) -> Self {
+        let inner =
+            Inner { items: VecDeque::new(), bytes: 0, refused: 0, peak: 0, sleeper: None, waiting: Vec::new(), closed: false };
+        Self { inner: Mutex::new(inner), len: AtomicUsize::new(0), items_max, bytes_max }
+    }
+
+    /// Queues an item of so many bytes and wakes who takes. Never waits.
+    pub(crate) fn push(&self, item: T, bytes: usize) -> Result<(), Refused> {
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return Err(Refused::Closed);
+        }
+        if !self.fits(&inner, bytes) {
+            inner.refused += 1;
+            return Err(Refused::Full);
+        }
+        self.add(inner, item, bytes);
+        Ok(())
+    }
+
+    /// As [`push`](Self::push), but where it is full the oldest items make room. Gives those.
+    pub(crate) fn push_over(&self, item: T, bytes: usize, size: impl Fn(&T) -> usize) -> Result<Vec<T>, Refused> {
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return Err(Refused::Closed);
+        }
+        let mut pushed_out = Vec::new();
+        while !self.fits(&inner, bytes)
+            && let Some(oldest) = inner.items.pop_front()
+        {
+            inner.bytes -= size(&oldest);
+            inner.refused += 1;
+            pushed_out.push(oldest);
+        }
+        self.add(inner, item, bytes);
+        Ok(pushed_out)
+    }
+
+    /// As [`push`](Self::push), but waits for room. Takes the item out of `item` when it is queued or refused for good.
+    pub(crate) fn poll_push(&self, cx: &mut Context<'_>, item: &mut Option<T>, bytes: usize) -> Poll<Result<(), Refused>> {
+        let mut inner = lock(&self.inner);
+        if inner.closed {
+            return Poll::Ready(Err(Refused::Closed));
+        }
+        if !self.fits(&inner, bytes) {
+            if !inner.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                inner.waiting.push(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        if let Some(item) = item.take() {
+            self.add(inner, item, bytes);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// One item fits in any case, so that no size is too much for ever.
+    fn fits(&self, inner: &Inner<T>, bytes: usize) -> bool {
+        inner.items.is_empty() || (inner.items.len() < self.items_max && inner.bytes + bytes <= self.bytes_max)
+    }
+
+    fn add(&self, mut inner: MutexGuard<'_, Inner<T>>, item: T, bytes: usize) {
+        inner.items.push_back(item);
+        inner.bytes += bytes;
+        inner.peak = inner.peak.max(inner.items.len());
+        self.len.store(inner.items.len(), Ordering::Release);
+        let sleeper = inner.sleeper.take();
+        drop(inner);
+        if let Some(sleeper) = sleeper {
+            sleeper.wake();
+        }
+    }
+
+    /// Moves everything queued to the end of `into`; where there is nothing, `waker` is woken when there is.
+    pub(crate) fn drain(&self, into: &mut VecDeque<T>, waker: &Waker) {
+        let mut inner = lock(&self.inner);
+        if inner.items.is_empty() {
+            inner.sleeper = Some(waker.clone());
+            return;
+        }
+        if into.is_empty() {
+            std::mem::swap(&mut inner.items, into);
+        } else {
+            into.append(&mut inner.items);
+        }
+        inner.bytes = 0;
+        self.len.store(0, Ordering::Release);
+        let waiting = std::mem::take(&mut inner.waiting);
+        drop(inner);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.items_max
+    }
+
+    /// Items that found no room so far, or were pushed out.
+    pub(crate) fn refused(&self) -> u64 {
+        lock(&self.inner).refused
+    }
+
+    /// The most that waited at once.
+    pub(crate) fn peak(&self) -> usize {
+        lock(&self.inner).peak
+    }
+
+    /// Takes nothing from now on. What is queued stays.
+    pub(crate) fn close(&self) {
+        let mut inner = lock(&self.inner);
+        inner.closed = true;
+        let mut wakers = std::mem::take(&mut inner.waiting);
+        wakers.extend(inner.sleeper.take());
+        drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drained(queue: &Queue<u32>) -> Vec<u32> {
+        let mut items = VecDeque::new();
+        queue.drain(&mut items, Waker::noop());
+        items.into()
+    }
+
+    #[test]
+    fn a_queue_takes_its_capacity_and_refuses_one_more() {
+        let queue = Queue::new(2, 100);
+        assert_eq!((queue.push(1, 1), queue.push(2, 1), queue.push(3, 1)), (Ok(()), Ok(()), Err(Refused::Full)));
+        assert_eq!((queue.len(), queue.refused(), queue.peak(), drained(&queue)), (2, 1, 2, vec![1, 2]));
+        assert_eq!(queue.push(4, 1), Ok(()));
+    }
+
+    #[test]
+    fn a_queue_is_bounded_in_bytes_but_takes_one_item_of_any_size() {
+        let queue = Queue::new(10, 100);
+        assert_eq!((queue.push(1, 1_000), queue.push(2, 1)), (Ok(()), Err(Refused::Full)));
+        assert_eq!(drained(&queue), [1]);
+        assert_eq!((queue.push(3, 60), queue.push(4, 40), queue.push(5, 1)), (Ok(()), Ok(()), Err(Refused::Full)));
+    }
+
+    #[test]
+    fn the_oldest_make_room_where_they_are_to() {
+        let queue = Queue::new(2, 100);
+        queue.push(1, 50).unwrap();
+        queue.push(2, 50).unwrap();
+        assert_eq!(queue.push_over(3, 60, |_| 50).unwrap(), [1, 2]);
+        assert_eq!((queue.refused(), drained(&queue)), (2, vec![3]));
+    }
+
+    #[test]
+    fn a_closed_queue_refuses_and_keeps_what_it_has() {
+        let queue = Queue::new(2, 100);
+        queue.push(1, 1).unwrap();
+        queue.close();
+        assert_eq!((queue.push(2, 1), drained(&queue)), (Err(Refused::Closed), vec![1]));
+    }
+
+    #[test]
+    fn who_waits_for_room_gets_it() {
+        let queue = Queue::new(1, 100);
+        queue.push(1, 1).unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut item = Some(2);
+        assert!(queue.poll_push(&mut cx, &mut item, 1).is_pending());
+        assert_eq!(drained(&queue), [1]);
+        assert_eq!(queue.poll_push(&mut cx, &mut item, 1), Poll::Ready(Ok(())));
+        assert_eq!((item, drained(&queue)), (None, vec![2]));
+    }
+}
