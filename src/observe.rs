@@ -4,9 +4,11 @@
 
 use tracing::debug;
 use tracing::error;
+use tracing::info;
 use tracing::warn;
 
 use crate::ids::EntryId;
+use crate::ids::NodeId;
 use crate::topic::Topic;
 
 /// The `tracing` target of every event of this crate.
@@ -70,7 +72,7 @@ pub(crate) fn web_closed(session: &str, code: u16, reason: &str) {
 
 #[cfg(feature = "web")]
 pub(crate) fn drain_begun(sessions: usize) {
-    tracing::info!(target: TARGET, sessions, "web sessions are drained");
+    info!(target: TARGET, sessions, "web sessions are drained");
 }
 
 pub(crate) fn entry_undecodable(topic: &Topic, id: EntryId, name: &str, error: &str) {
@@ -108,6 +110,43 @@ pub(crate) fn delivery_trimmed(topic: &Topic, group: &str, id: EntryId) {
 #[cfg(feature = "embedded")]
 pub(crate) fn pending_unreadable(topic: &Topic, group: &str, id: EntryId, entries: usize, error: &dyn std::error::Error) {
     warn!(target: TARGET, %topic, group, %id, entries, error = %chain(error), "pending entries cannot be read, they are tried again later");
+}
+
+pub(crate) fn link_up(engine: &'static str, node: &str) {
+    info!(target: TARGET, engine, node, "cluster link is up");
+}
+
+pub(crate) fn link_down(engine: &'static str, node: &str, error: &dyn std::error::Error) {
+    warn!(target: TARGET, engine, node, error = %chain(error), "cluster link is down, it is tried again");
+}
+
+pub(crate) fn transport_panicked(engine: &'static str) {
+    error!(target: TARGET, engine, "the transport panicked, its link is given up");
+}
+
+pub(crate) fn inbound_full(engine: &'static str, capacity: usize) {
+    warn!(target: TARGET, engine, capacity, "too much comes in from the cluster, frames are dropped");
+}
+
+pub(crate) fn frame_refused(engine: &'static str, error: &dyn std::fmt::Display) {
+    warn!(target: TARGET, engine, %error, "frame is dropped");
+}
+
+pub(crate) fn message_unknown(topic: &Topic, name: &str) {
+    warn!(target: TARGET, %topic, name, "message of another node has a name that no type here has; Builder::message gives it one");
+}
+
+pub(crate) fn message_undecodable(topic: &Topic, name: &str, error: &dyn std::error::Error) {
+    warn!(target: TARGET, %topic, name, error = %chain(error), "message of another node cannot be read");
+}
+
+pub(crate) fn cluster_event(event: &dyn std::fmt::Debug) {
+    debug!(target: TARGET, ?event, "cluster event");
+}
+
+/// Around the delivery of what another node broadcast within a trace.
+pub(crate) fn deliver_span(topic: &Topic, origin: NodeId) -> tracing::Span {
+    tracing::info_span!(target: TARGET, "pubsub.deliver", %topic, %origin)
 }
 
 /// An error with everything that it came from.

@@ -47,6 +47,14 @@ impl fmt::Display for ClusterName {
 }
 
 impl Subject {
+    /// The topic, if it is one.
+    pub fn topic(&self) -> Option<&Topic> {
+        match self {
+            Self::Topic(topic) => Some(topic),
+            Self::All | Self::Node(_) => None,
+        }
+    }
+
     /// What an engine calls this subject: `actix-pubsub`, the cluster, the kind and the name, with the engine's `separator` between them.
     ///
     /// Everything in it but the separator is of `A-Z a-z 0-9 - _ : = @ + ~` and `%`, so that no topic means anything to an engine: what a topic

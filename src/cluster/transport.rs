@@ -200,6 +200,16 @@ impl TransportError {
     }
 }
 
+impl PartialEq for TransportError {
+    /// Whether both say the same.
+    fn eq(&self, other: &Self) -> bool {
+        let text = |error: &Self| error.source.as_ref().map(ToString::to_string);
+        self.doing == other.doing && text(self) == text(other)
+    }
+}
+
+impl Eq for TransportError {}
+
 impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.source.is_some() { write!(f, "{} failed", self.doing) } else { f.write_str(self.doing) }

@@ -22,7 +22,6 @@ pub(crate) mod runner;
 pub(crate) mod types;
 
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -40,7 +39,7 @@ use crate::feed::retention::Retentions;
 use crate::feed::types::Types;
 use crate::ids::EntryId;
 use crate::local::hash::BuildPrehashed;
-use crate::local::interest::Observer;
+use crate::local::interest::Changes;
 use crate::local::shard::Shared;
 use crate::log::Group;
 use crate::log::Store;
@@ -90,7 +89,7 @@ pub(crate) struct Done {
 }
 
 impl Done {
-    fn set(&self) {
+    pub(crate) fn set(&self) {
         self.is.store(true, Ordering::Release);
         self.notify.notify_waiters();
     }
@@ -123,37 +122,6 @@ pub(crate) enum Control {
 
 pub(crate) type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The topics whose interest changed since the feed looked.
-struct Changes {
-    topics: Mutex<HashSet<Topic>>,
-    control: mpsc::UnboundedSender<Control>,
-}
-
-impl Changes {
-    fn add(&self, topic: Topic) {
-        let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = topics.is_empty();
-        topics.insert(topic);
-        drop(topics);
-        if first {
-            // The feed may have ended.
-            let _ = self.control.send(Control::Changed);
-        }
-    }
-
-    fn take(&self) -> HashSet<Topic> {
-        std::mem::take(&mut *self.topics.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-struct Noting(Arc<Changes>);
-
-impl Observer for Noting {
-    fn changed(&self, topic: &Topic) {
-        self.0.add(topic.clone());
-    }
-}
-
 impl Feed {
     /// Makes a feed and starts its thread.
     pub(crate) fn start(
@@ -163,8 +131,12 @@ impl Feed {
         retention: Retentions,
     ) -> std::io::Result<Arc<Self>> {
         let (control, controlled) = mpsc::unbounded_channel();
-        let changes = Arc::new(Changes { topics: Mutex::default(), control: control.clone() });
-        shared.interest.observe(Box::new(Noting(Arc::clone(&changes))));
+        let tell = control.clone();
+        let changes = Arc::new(Changes::new(move || {
+            // The feed may have ended.
+            let _ = tell.send(Control::Changed);
+        }));
+        shared.interest.observe(Box::new(Arc::clone(&changes)));
         let feed = Arc::new(Self {
             store,
             shared,

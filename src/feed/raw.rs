@@ -6,12 +6,14 @@ use std::any::type_name;
 use bytestring::ByteString;
 use serde::de::IgnoredAny;
 
+use crate::codec::CodecError;
 use crate::event::Body;
 use crate::event::Head;
 use crate::event::Sendable;
 use crate::feed::logged;
 use crate::feed::logged::Logged;
 use crate::feed::place::Place;
+use crate::feed::types::Foreign;
 use crate::feed::types::FromEntry;
 use crate::feed::types::Kind;
 use crate::feed::types::Published;
@@ -66,6 +68,11 @@ impl Kind for RawKind {
         let head = Raw::from_entry(entry).ok().map(|raw| Head::logged_sole(topic.clone(), shared.node, entry.id, raw));
         let full = logged::publish(shared, &ports, Logged { head, id: entry.id, prev: place.prev, epoch: place.epoch });
         Published { undecodable: None, full }
+    }
+
+    fn deliver(&self, _: &Shared, _: &Topic, _: Foreign<'_>) -> Result<(usize, usize), CodecError> {
+        // It is of the log only.
+        Ok((0, 0))
     }
 
     fn remind(&self, shared: &Shared, topic: &Topic, id: EntryId, epoch: u32) -> bool {

@@ -3,12 +3,15 @@
 use std::any::TypeId;
 use std::any::type_name;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 
+use crate::codec::Codec;
+use crate::codec::CodecError;
 use crate::event::Body;
 use crate::event::Head;
 use crate::event::Payload;
@@ -16,6 +19,8 @@ use crate::feed::logged;
 use crate::feed::logged::Logged;
 use crate::feed::place::Place;
 use crate::ids::EntryId;
+use crate::ids::NodeId;
+use crate::local::port::Pushed;
 use crate::local::shard::Shared;
 use crate::log::Entry;
 use crate::topic::Topic;
@@ -23,6 +28,10 @@ use crate::topic::Topic;
 #[derive(Default, Clone)]
 pub(crate) struct Types {
     by_name: Arc<RwLock<HashMap<&'static str, Arc<dyn Kind>>>>,
+    /// Types that are nothing to other nodes.
+    local: Arc<RwLock<HashSet<TypeId>>>,
+    /// Those that have a name.
+    named: Arc<RwLock<HashSet<TypeId>>>,
 }
 
 /// Two types with one name.
@@ -38,8 +47,20 @@ pub(crate) trait Kind: Send + Sync {
     fn type_name(&self) -> &'static str;
     /// Decodes an entry and gives it to whoever on this node listens to its topic for this type.
     fn publish(&self, shared: &Shared, topic: &Topic, entry: &Entry, place: Place) -> Published;
+    /// Decodes what another node broadcast and gives it to whoever on this node listens to its topic for this type. The number of ports that took it and
+    /// of those that were full.
+    fn deliver(&self, shared: &Shared, topic: &Topic, from: Foreign<'_>) -> Result<(usize, usize), CodecError>;
     /// Tells the followers of a topic that there was an entry of this id, for those who have not got it. `false`: a port is full.
     fn remind(&self, shared: &Shared, topic: &Topic, id: EntryId, epoch: u32) -> bool;
+}
+
+/// A broadcast of another node.
+pub(crate) struct Foreign<'a> {
+    pub(crate) node: NodeId,
+    pub(crate) codec: &'a Codec,
+    /// The codec that wrote it.
+    pub(crate) encoding: &'a str,
+    pub(crate) payload: &'a [u8],
 }
 
 /// What a follower of the log makes of an entry.
@@ -85,7 +106,24 @@ impl Types {
             return check(&**known);
         }
         let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        check(&**by_name.entry(M::NAME).or_insert_with(|| Arc::new(KindOf::<M>(std::marker::PhantomData))))
+        check(&**by_name.entry(M::NAME).or_insert_with(|| Arc::new(KindOf::<M>(std::marker::PhantomData))))?;
+        drop(by_name);
+        self.named.write().unwrap_or_else(PoisonError::into_inner).insert(TypeId::of::<M>());
+        self.add_local::<Logged<M>>();
+        Ok(())
+    }
+
+    /// Makes a type known as one that is nothing to other nodes.
+    pub(crate) fn add_local<M: 'static>(&self) {
+        self.local.write().unwrap_or_else(PoisonError::into_inner).insert(TypeId::of::<M>());
+    }
+
+    pub(crate) fn is_local(&self, message: TypeId) -> bool {
+        self.local.read().unwrap_or_else(PoisonError::into_inner).contains(&message)
+    }
+
+    pub(crate) fn is_named(&self, message: TypeId) -> bool {
+        self.named.read().unwrap_or_else(PoisonError::into_inner).contains(&message)
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<dyn Kind>> {
@@ -128,6 +166,21 @@ impl<M: Payload> Kind for KindOf<M> {
             logged::publish(shared, &ports, Logged { head, id: entry.id, prev: place.prev, epoch: place.epoch })
         });
         Published { undecodable, full }
+    }
+
+    fn deliver(&self, shared: &Shared, topic: &Topic, from: Foreign<'_>) -> Result<(usize, usize), CodecError> {
+        let Some(ports) = shared.interest.ports(topic, TypeId::of::<M>()) else { return Ok((0, 0)) };
+        let body = Arc::new(Body::new(from.codec.decode::<M>(from.encoding, from.payload)?));
+        let (mut queued, mut full) = (0, 0);
+        for port in ports.iter() {
+            match port.shard().publish(port, None, Head::shared(port.topic().clone(), from.node, &body)) {
+                Pushed::Queued => queued += 1,
+                // It is told by `missed()`.
+                Pushed::Full => full += 1,
+                Pushed::Closed => {}
+            }
+        }
+        Ok((queued, full))
     }
 
     fn remind(&self, shared: &Shared, topic: &Topic, id: EntryId, epoch: u32) -> bool {

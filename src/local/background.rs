@@ -28,7 +28,7 @@ impl Background {
             return Ok((Arc::clone(shard), system.clone()));
         }
         let shard = shared.add_shard(true).ok_or(SubscribeError::Closed)?;
-        let system = match start_thread() {
+        let system = match start_thread("actix-pubsub") {
             Ok(system) => system,
             Err(error) => {
                 shard.retire();
@@ -43,10 +43,10 @@ impl Background {
     }
 }
 
-/// A thread with an actix system of its own; its registry stops it when it ends.
-fn start_thread() -> io::Result<System> {
+/// A thread with an actix system of its own; the actor that it is for stops it when it ends.
+pub(crate) fn start_thread(name: &str) -> io::Result<System> {
     let (tell, told) = std::sync::mpsc::channel();
-    thread::Builder::new().name(String::from("actix-pubsub")).spawn(move || {
+    thread::Builder::new().name(String::from(name)).spawn(move || {
         let runner = System::new();
         // The caller waits for this.
         let _ = tell.send(System::current());

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use crate::codec::CodecError;
+use crate::ids::NodeId;
 use crate::topic::TopicError;
 
 /// Why a subscription was not made. Nothing was changed.
@@ -72,13 +74,50 @@ pub enum BroadcastError<M> {
         /// The message, untouched.
         message: M,
     },
+    /// The message cannot be written for other nodes.
+    Encode {
+        /// What the codec said.
+        source: CodecError,
+        /// The message, untouched.
+        message: M,
+    },
+    /// The message is too long for other nodes.
+    TooLarge {
+        /// The length of its frame in bytes.
+        bytes: usize,
+        /// The limit in bytes: `ClusterOptions::frame_bytes_max`.
+        max: usize,
+        /// The message, untouched.
+        message: M,
+    },
+    /// Two message types with one `Payload::NAME`.
+    NameTaken {
+        /// The name.
+        name: &'static str,
+        /// The type that has it.
+        by: &'static str,
+        /// The message, untouched.
+        message: M,
+    },
+    /// There is no node of this id in the cluster, as far as this one knows.
+    UnknownNode {
+        /// The id.
+        node: NodeId,
+        /// The message, untouched.
+        message: M,
+    },
 }
 
 impl<M> BroadcastError<M> {
     /// The message that was not broadcast.
     pub fn into_message(self) -> M {
         match self {
-            Self::Topic { message, .. } | Self::Closed { message } => message,
+            Self::Topic { message, .. }
+            | Self::Closed { message }
+            | Self::Encode { message, .. }
+            | Self::TooLarge { message, .. }
+            | Self::NameTaken { message, .. }
+            | Self::UnknownNode { message, .. } => message,
         }
     }
 }
@@ -88,6 +127,14 @@ impl<M> fmt::Debug for BroadcastError<M> {
         match self {
             Self::Topic { source, .. } => f.debug_struct("Topic").field("source", source).finish_non_exhaustive(),
             Self::Closed { .. } => f.debug_struct("Closed").finish_non_exhaustive(),
+            Self::Encode { source, .. } => f.debug_struct("Encode").field("source", source).finish_non_exhaustive(),
+            Self::TooLarge { bytes, max, .. } => {
+                f.debug_struct("TooLarge").field("bytes", bytes).field("max", max).finish_non_exhaustive()
+            }
+            Self::NameTaken { name, by, .. } => {
+                f.debug_struct("NameTaken").field("name", name).field("by", by).finish_non_exhaustive()
+            }
+            Self::UnknownNode { node, .. } => f.debug_struct("UnknownNode").field("node", node).finish_non_exhaustive(),
         }
     }
 }
@@ -97,6 +144,10 @@ impl<M> fmt::Display for BroadcastError<M> {
         match self {
             Self::Topic { .. } => f.write_str("cannot broadcast to this topic"),
             Self::Closed { .. } => f.write_str("the pub/sub was shut down"),
+            Self::Encode { .. } => f.write_str("cannot write this message for other nodes"),
+            Self::TooLarge { bytes, max, .. } => write!(f, "message is {bytes} bytes as a frame, the limit is {max}"),
+            Self::NameTaken { name, by, .. } => write!(f, "message name {name:?} belongs to type {by} already"),
+            Self::UnknownNode { node, .. } => write!(f, "node {node} is not known"),
         }
     }
 }
@@ -105,51 +156,8 @@ impl<M> std::error::Error for BroadcastError<M> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Topic { source, .. } => Some(source),
-            Self::Closed { .. } => None,
-        }
-    }
-}
-
-/// Why a `PubSub` was not built.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// The port's capacity is not between 1 and the limit.
-    PortCapacity {
-        /// The refused capacity, in events.
-        capacity: usize,
-        /// The limit, in events.
-        max: usize,
-    },
-    /// A pattern of `retain` that no topic can fit.
-    Pattern(TopicError),
-    /// Two message types with one `Payload::NAME`.
-    NameTaken {
-        /// The name.
-        name: &'static str,
-        /// The type that has it.
-        by: &'static str,
-    },
-    /// The log's thread could not be started.
-    Thread(io::ErrorKind),
-}
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PortCapacity { capacity, max } => write!(f, "port capacity is {capacity} events, it must be 1 to {max}"),
-            Self::Pattern(_) => f.write_str("no topic can fit the pattern of a retention"),
-            Self::NameTaken { name, by } => write!(f, "message name {name:?} belongs to type {by} already"),
-            Self::Thread(kind) => write!(f, "the log's thread did not start: {kind}"),
-        }
-    }
-}
-
-impl std::error::Error for BuildError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Pattern(source) => Some(source),
-            Self::PortCapacity { .. } | Self::NameTaken { .. } | Self::Thread(_) => None,
+            Self::Encode { source, .. } => Some(source),
+            Self::Closed { .. } | Self::TooLarge { .. } | Self::NameTaken { .. } | Self::UnknownNode { .. } => None,
         }
     }
 }

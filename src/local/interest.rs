@@ -2,6 +2,7 @@
 //! arbiter, read by every broadcast. Knows no events.
 
 use std::any::TypeId;
+use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use dashmap::DashMap;
@@ -13,7 +14,9 @@ use crate::local::slab::Key;
 use crate::sync::Arc;
 use crate::sync::AtomicU64;
 use crate::sync::AtomicUsize;
+use crate::sync::Mutex;
 use crate::sync::Ordering;
+use crate::sync::lock;
 use crate::topic::Topic;
 
 /// One topic, for one message type, on one arbiter.
@@ -82,8 +85,38 @@ pub(crate) trait Observer: Send + Sync {
     fn changed(&self, topic: &Topic);
 }
 
+/// The topics whose interest changed since somebody looked.
+pub(crate) struct Changes {
+    topics: Mutex<HashSet<Topic>>,
+    /// Tells them that there are some.
+    tell: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Changes {
+    pub(crate) fn new(tell: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { topics: Mutex::default(), tell: Box::new(tell) }
+    }
+
+    pub(crate) fn take(&self) -> HashSet<Topic> {
+        std::mem::take(&mut *lock(&self.topics))
+    }
+}
+
+impl Observer for Arc<Changes> {
+    fn changed(&self, topic: &Topic) {
+        let mut topics = lock(&self.topics);
+        let first = topics.is_empty();
+        topics.insert(topic.clone());
+        drop(topics);
+        if first {
+            (self.tell)();
+        }
+    }
+}
+
 pub(crate) struct Interest {
-    observer: OnceLock<Box<dyn Observer>>,
+    /// The log's feed and the cluster's relay.
+    observers: [OnceLock<Box<dyn Observer>>; 2],
     /// Tells one pub/sub's interest from another's.
     id: u64,
     /// Counts the changes of which arbiters listen to what.
@@ -96,22 +129,25 @@ impl Interest {
         // Not of `crate::sync`: it orders nothing.
         static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         let id = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Self { observer: OnceLock::new(), id, generation: AtomicU64::new(0), topics: DashMap::default() }
+        Self { observers: [OnceLock::new(), OnceLock::new()], id, generation: AtomicU64::new(0), topics: DashMap::default() }
     }
 
     pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
-    /// Tells `observer` of every change from now on. Once.
+    /// Tells `observer` of every change from now on. Twice at most.
     pub(crate) fn observe(&self, observer: Box<dyn Observer>) {
-        // A second one would be a bug; the first keeps its place.
-        let _ = self.observer.set(observer);
+        let [one, other] = &self.observers;
+        if let Err(observer) = one.set(observer) {
+            // A third one would be a bug; the first two keep their places.
+            let _ = other.set(observer);
+        }
     }
 
     fn changed(&self, topic: &Topic) {
         self.generation.fetch_add(1, Ordering::Release);
-        if let Some(observer) = self.observer.get() {
+        for observer in self.observers.iter().filter_map(OnceLock::get) {
             observer.changed(topic);
         }
     }
@@ -119,6 +155,11 @@ impl Interest {
     /// Whether anyone on this node listens to the topic, for whatever type.
     pub(crate) fn contains(&self, topic: &Topic) -> bool {
         self.topics.contains_key(topic)
+    }
+
+    /// Whether anyone on this node listens to the topic for one of those types.
+    pub(crate) fn contains_type(&self, topic: &Topic, of: impl Fn(TypeId) -> bool) -> bool {
+        self.topics.get(topic).is_some_and(|types| types.iter().any(|(message, _)| of(*message)))
     }
 
     /// The number of changes so far.

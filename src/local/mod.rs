@@ -32,6 +32,7 @@ pub(crate) mod options;
 pub(crate) mod port;
 pub(crate) mod pump;
 pub(crate) mod registry;
+pub(crate) mod remote;
 pub(crate) mod ring;
 pub(crate) mod route;
 pub(crate) mod shard;

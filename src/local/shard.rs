@@ -23,6 +23,7 @@ use crate::local::options::SubscribeOptions;
 use crate::local::port::Item;
 use crate::local::port::Port;
 use crate::local::port::Pushed;
+use crate::local::remote::Remote;
 use crate::local::slab::Key;
 use crate::local::table::Counts;
 use crate::local::table::Outs;
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     port_events: usize,
     drained: Mutex<Vec<Waker>>,
+    /// The cluster, if this is of one. Set before anything else happens.
+    pub(crate) remote: std::sync::OnceLock<Box<dyn Remote>>,
 }
 
 #[derive(Default)]
@@ -109,6 +112,7 @@ impl Shared {
             closed: AtomicBool::new(false),
             port_events,
             drained: Mutex::default(),
+            remote: std::sync::OnceLock::new(),
         }
     }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use crate::ids::SubscriberId;
+use crate::local::remote::ClusterReady;
+use crate::local::remote::NotReady;
 use crate::local::shard::Shard;
 use crate::local::slab::Key;
 use crate::local::stats::SubscriptionStats;
@@ -45,6 +47,23 @@ impl Subscription {
     /// own thread; from another thread, one that is being handled or handed over may still arrive.
     pub fn unsubscribe(&self) -> bool {
         self.shard.unsubscribe(self.member)
+    }
+
+    /// Resolves when the cluster knows of this subscription: what another node broadcasts from then on arrives, while the link to the engine is up. `subscribe`
+    /// itself is effective for this node's broadcasts when it returns. Where there is no cluster it resolves at once; while there is no link it waits.
+    ///
+    /// # Errors
+    /// [`NotReady`](crate::cluster::NotReady): it will never be.
+    pub fn cluster_ready(&self) -> ClusterReady {
+        let Some(remote) = self.shard.shared.remote.get() else { return ClusterReady::new(None) };
+        let message = self.shard.with(|table| {
+            let member = table.member(self.member)?;
+            Some(table.topic(member.topic)?.shared.message())
+        });
+        let Some(message) = message else {
+            return ClusterReady::new(Some(Box::pin(std::future::ready(Err(NotReady::NotSubscribed)))));
+        };
+        ClusterReady::new(Some(remote.ready(self.topic.clone(), message)))
     }
 
     /// What waits, what was delivered, what was missed; `None` once it has ended.

@@ -166,6 +166,7 @@ impl PubSub {
 
     fn follow<M: FromEntry>(&self, feed: &Arc<Feed>, topic: impl ToTopic, from: Position) -> Result<Follower<M>, FollowError> {
         let topic = topic.to_topic().map_err(SubscribeError::from)?.into_owned();
+        feed.types.add_local::<Logged<M>>();
         let live = self.stream_with::<Logged<M>>(&topic, &SubscribeOptions::new())?;
         Ok(Follower::new(Arc::clone(feed), topic, live, from))
     }

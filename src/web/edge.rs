@@ -14,7 +14,7 @@ use socket2::SockRef;
 use crate::local::error::BroadcastError;
 use crate::observe;
 use crate::pubsub::PubSub;
-use crate::pubsub::Receipt;
+use crate::pubsub::broadcast::Receipt;
 use crate::topic::Topic;
 use crate::web::auth::Authorize;
 use crate::web::auth::Identity;
@@ -70,7 +70,10 @@ pub(crate) struct Policy {
 impl Policy {
     /// The policy of a pub/sub.
     pub(crate) fn of(pubsub: &PubSub) -> Arc<Self> {
-        let kept = pubsub.edge().get_or_init(|| Arc::new(Self::default()));
+        let kept = pubsub.edge().get_or_init(|| {
+            name_types(pubsub);
+            Arc::new(Self::default())
+        });
         // Only this module puts something there.
         Arc::clone(kept).downcast().unwrap_or_default()
     }
@@ -250,8 +253,16 @@ impl EdgeBuilder {
         self.policy.limits.check().map_err(EdgeError::Limit)?;
         let policy = Arc::new(self.policy);
         pubsub.edge().set(Arc::clone(&policy) as Arc<dyn Any + Send + Sync>).map_err(|_| EdgeError::Attached)?;
+        name_types(pubsub);
         Ok(Edge { pubsub: pubsub.clone(), policy })
     }
+}
+
+/// What the connections of one node are told, and those of all.
+fn name_types(pubsub: &PubSub) {
+    pubsub.types().add_local::<Draining>();
+    // Nobody else has a name that begins with `$`, but for a mistake, which only keeps this from other nodes.
+    let _ = pubsub.types().add::<Told>();
 }
 
 impl PubSub {

@@ -9,6 +9,7 @@ use bytestring::ByteString;
 use crate::event::Event;
 use crate::event::Payload;
 use crate::event::Wire;
+use crate::feed::types::Types;
 use crate::ids::EntryId;
 use crate::ids::SubscriberId;
 use crate::local::error::SubscribeError;
@@ -56,7 +57,8 @@ impl From<Event<Draining>> for Item {
 }
 
 /// The inbox of a connection: subscribed to nothing but what every one is told.
-pub(crate) fn inbox(pubsub: &PubSub, identity: &Identity) -> Result<Inbox<Item>, SubscribeError> {
+pub(crate) fn inbox(pubsub: &PubSub, identity: &Identity, messages: &Messages) -> Result<Inbox<Item>, SubscribeError> {
+    messages.types.iter().for_each(|message| (message.name_it)(pubsub.types()));
     let mut inbox = pubsub.inbox()?;
     inbox.subscribe::<Draining>(&Draining::topic(), &SubscribeOptions::new())?;
     if let Some(topic) = identity.topic() {
@@ -82,6 +84,8 @@ pub(crate) enum Content<'a> {
 pub(crate) struct MessageType {
     pub(crate) name: &'static str,
     of: TypeId,
+    /// So that it arrives from other nodes, too.
+    name_it: fn(&Types),
     pub(crate) subscribe: Subscribe,
     /// Clients receive it.
     pub(crate) received: bool,
@@ -112,7 +116,19 @@ impl Messages {
         let of = TypeId::of::<M>();
         let at = self.types.iter().position(|known| known.name == M::NAME).unwrap_or_else(|| {
             let subscribe: Subscribe = |inbox, topic, options| inbox.subscribe::<M>(topic, options);
-            self.types.push(MessageType { name: M::NAME, of, subscribe, received: false, ephemeral: false, publish: None });
+            let name_it: fn(&Types) = |types| {
+                // Where the name is taken, this node's own broadcasts of it say so.
+                let _ = types.add::<M>();
+            };
+            self.types.push(MessageType {
+                name: M::NAME,
+                of,
+                name_it,
+                subscribe,
+                received: false,
+                ephemeral: false,
+                publish: None,
+            });
             self.types.len() - 1
         });
         let known = &mut self.types[at];

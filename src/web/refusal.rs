@@ -167,6 +167,12 @@ impl<M> From<&BroadcastError<M>> for Refusal {
         match error {
             BroadcastError::Topic { source, .. } => source.into(),
             BroadcastError::Closed { .. } => Self::closed(),
+            BroadcastError::TooLarge { bytes, max, .. } => {
+                let refusal = Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", error.to_string());
+                refusal.limit(*max as u64, *bytes as u64)
+            }
+            BroadcastError::UnknownNode { .. } => Self::new(StatusCode::NOT_FOUND, "no_node", error.to_string()),
+            BroadcastError::Encode { .. } | BroadcastError::NameTaken { .. } => Self::internal(error),
         }
     }
 }
@@ -268,6 +274,11 @@ mod tests {
         let message = "topic is 300 bytes, the limit is 255";
         assert_eq!((status, body), (400, serde_json::json!({"code":"topic","message":message,"limit":255,"value":300})));
         let (status, body) = check(&AppendError::Store(StoreError::TooLarge { index: 0, bytes: 2_000, max: 1_000 }));
+        assert_eq!(
+            (status, &body["code"], &body["limit"], &body["value"]),
+            (413, &"too_large".into(), &1_000.into(), &2_000.into())
+        );
+        let (status, body) = check(&BroadcastError::TooLarge { bytes: 2_000, max: 1_000, message: () });
         assert_eq!(
             (status, &body["code"], &body["limit"], &body["value"]),
             (413, &"too_large".into(), &1_000.into(), &2_000.into())

@@ -206,7 +206,7 @@ enum Done {
 impl Session {
     pub(crate) fn new(pubsub: PubSub, policy: Arc<Policy>, endpoint: Arc<Endpoint>, identity: Identity) -> Result<Self, Refusal> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let inbox = messages::inbox(&pubsub, &identity)?;
+        let inbox = messages::inbox(&pubsub, &identity, &endpoint.messages)?;
         // What began while it was asked who this is was not told to this inbox.
         if policy.sessions.draining().is_some() {
             return Err(Refusal::closed());

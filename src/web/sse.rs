@@ -283,7 +283,7 @@ impl Sse {
         }
         let identity = policy.connect(request).await?;
         // Before the questions, which may take long: who is disconnected meanwhile, and a server that ends, are heard of.
-        let inbox = messages::inbox(&self.pubsub, &identity)?;
+        let inbox = messages::inbox(&self.pubsub, &identity, &self.messages)?;
         for topic in &self.topics {
             policy.subscribe(&identity, topic).await?;
         }

@@ -3,6 +3,7 @@
 
 mod backends;
 mod churn;
+mod cluster;
 mod consume;
 mod contexts;
 mod contract;

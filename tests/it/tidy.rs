@@ -6,11 +6,12 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// Layers from below to above: a module may use those before it, and its own.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "sync",
     "topic",
     "ids",
     "encodings",
+    "codec",
     "event",
     "observe",
     "local",

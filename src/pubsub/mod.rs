@@ -1,10 +1,12 @@
 //! The handle, `PubSub`, and every verb on it. Parses what comes in, then hands typed values down.
 
+pub(crate) mod broadcast;
+pub(crate) mod builder;
+
 use std::any::TypeId;
 use std::any::type_name;
 use std::cell::RefCell;
 use std::future::Future;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Weak;
 use std::task::Context;
@@ -17,41 +19,34 @@ use actix::Handler;
 use actix::System;
 use actix::dev::ToEnvelope;
 
-use crate::event::Body;
+use crate::cluster::NodeInfo;
+use crate::cluster::hub::Hub;
 use crate::event::Event;
-use crate::event::Head;
-use crate::event::Payload;
+use crate::feed::Done;
 use crate::feed::Feed;
-use crate::feed::retention::Retention;
-use crate::feed::retention::Retentions;
-use crate::feed::types::NameTaken;
 use crate::feed::types::Types;
 use crate::ids::NodeId;
 use crate::ids::SubscriberId;
 use crate::local::background::Background;
 use crate::local::context::SubscriberContext;
 use crate::local::courier;
-use crate::local::error::BroadcastError;
-use crate::local::error::BuildError;
 use crate::local::error::SubscribeError;
 #[cfg(feature = "web")]
 use crate::local::inbox::Inbox;
-use crate::local::interest::TopicPort;
 use crate::local::options::SubscribeOptions;
-use crate::local::port::Pushed;
 use crate::local::pump;
 use crate::local::registry::Registry;
-use crate::local::route::Route;
 use crate::local::shard::Shard;
 use crate::local::shard::Shared;
 use crate::local::slab::Key;
 use crate::local::stats::Stats;
 use crate::local::stream::EventStream;
 use crate::local::subscription::Subscription;
-use crate::log::Store;
+use crate::pubsub::builder::Builder;
 use crate::sync::Arc;
 use crate::topic::ToTopic;
 use crate::topic::Topic;
+use crate::topic::TopicError;
 
 /// Topics for actix actors: subscribe an actor, broadcast from anywhere.
 ///
@@ -65,95 +60,14 @@ pub struct PubSub {
 struct Handle {
     shared: Arc<Shared>,
     background: Background,
+    /// The message types that have names.
+    #[cfg_attr(not(feature = "web"), expect(dead_code, reason = "the log and the cluster have them, too"))]
+    types: Types,
     feed: Option<Arc<Feed>>,
+    hub: Option<Arc<Hub>>,
     /// What the web side keeps with it.
     #[cfg(feature = "web")]
     edge: std::sync::OnceLock<Arc<dyn std::any::Any + Send + Sync>>,
-}
-
-/// What became of one broadcast. It may be ignored: no loss is silent, `Event::missed` tells the subscribers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Receipt {
-    /// Arbiters that took the event for their subscribers. 0: nobody is subscribed.
-    pub ports: usize,
-    /// Arbiters whose port was full: their subscribers do not get it, and will see it in `missed()`.
-    pub full: usize,
-}
-
-/// Settings of a [`PubSub`]; see [`PubSub::builder`].
-#[derive(Clone)]
-pub struct Builder {
-    port_events: usize,
-    store: Option<Arc<dyn Store>>,
-    types: Types,
-    retention: Result<Retentions, BuildError>,
-}
-
-impl Builder {
-    /// Events that may wait in one arbiter's port, unless told otherwise: what a burst may be before it has to wait or lose.
-    pub const PORT_CAPACITY_DEFAULT: usize = 16_384;
-    /// The largest port that is accepted: its queue takes about 50 MB.
-    pub const PORT_CAPACITY_MAX: usize = 1_048_576;
-
-    /// How many events may wait in one arbiter's port, 1 to [`PORT_CAPACITY_MAX`](Self::PORT_CAPACITY_MAX), checked by `build`.
-    pub fn port_capacity(mut self, events: usize) -> Self {
-        self.port_events = events;
-        self
-    }
-
-    /// Gives the pub/sub a durable log, kept by `store`: see [`PubSub::append`], [`PubSub::subscribe_from`], [`PubSub::consume`].
-    pub fn log(self, store: impl Store) -> Self {
-        self.log_shared(Arc::new(store))
-    }
-
-    /// As [`log`](Self::log), with a store that others hold, too.
-    pub fn log_shared(mut self, store: Arc<dyn Store>) -> Self {
-        self.store = Some(store);
-        self
-    }
-
-    /// Makes a message type known that others append and this program only `subscribe`s to. `append`, `subscribe_from` and `consume` do that by
-    /// themselves; a plain subscription, which takes types that have no name, cannot.
-    pub fn message<M: Payload>(mut self) -> Self {
-        if let (Err(NameTaken { name, by }), Ok(_)) = (self.types.add::<M>(), &self.retention) {
-            self.retention = Err(BuildError::NameTaken { name, by });
-        }
-        self
-    }
-
-    /// How much of the topics that fit `pattern`, a name or the beginning of names and a `*`, the log keeps. Of several patterns that fit, the first given
-    /// counts; what none fits is kept forever.
-    pub fn retain(mut self, pattern: &str, retention: Retention) -> Self {
-        if let Ok(retentions) = &mut self.retention
-            && let Err(source) = retentions.add(pattern, retention)
-        {
-            self.retention = Err(BuildError::Pattern(source));
-        }
-        self
-    }
-
-    /// Checks the settings and makes the pub/sub. Starts nothing yet, but for the log's thread if there is one.
-    pub fn build(self) -> Result<PubSub, BuildError> {
-        if self.port_events == 0 || self.port_events > Self::PORT_CAPACITY_MAX {
-            return Err(BuildError::PortCapacity { capacity: self.port_events, max: Self::PORT_CAPACITY_MAX });
-        }
-        let (retention, shared) = (self.retention?, Arc::new(Shared::new(self.port_events)));
-        let feed = match self.store {
-            Some(store) => match Feed::start(store, Arc::clone(&shared), self.types, retention) {
-                Ok(feed) => Some(feed),
-                Err(error) => return Err(BuildError::Thread(error.kind())),
-            },
-            None => None,
-        };
-        Ok(PubSub::of(shared, feed))
-    }
-}
-
-impl std::fmt::Debug for Builder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Builder").field("port_events", &self.port_events).field("store", &self.store).finish_non_exhaustive()
-    }
 }
 
 impl Default for PubSub {
@@ -165,14 +79,16 @@ impl Default for PubSub {
 impl PubSub {
     /// A pub/sub with the default settings. Starts nothing yet: an arbiter's registry starts at the first subscription there.
     pub fn new() -> Self {
-        Self::of(Arc::new(Shared::new(Builder::PORT_CAPACITY_DEFAULT)), None)
+        Self::of(Arc::new(Shared::new(Builder::PORT_CAPACITY_DEFAULT)), Types::default(), None, None)
     }
 
-    fn of(shared: Arc<Shared>, feed: Option<Arc<Feed>>) -> Self {
+    fn of(shared: Arc<Shared>, types: Types, feed: Option<Arc<Feed>>, hub: Option<Arc<Hub>>) -> Self {
         let handle = Handle {
             shared,
             background: Background::default(),
+            types,
             feed,
+            hub,
             #[cfg(feature = "web")]
             edge: std::sync::OnceLock::new(),
         };
@@ -181,8 +97,7 @@ impl PubSub {
 
     /// Settings first.
     pub fn builder() -> Builder {
-        let retention = Ok(Retentions::default());
-        Builder { port_events: Builder::PORT_CAPACITY_DEFAULT, store: None, types: Types::default(), retention }
+        Builder::new()
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -191,6 +106,15 @@ impl PubSub {
 
     pub(crate) fn feed(&self) -> Option<&Arc<Feed>> {
         self.handle.feed.as_ref()
+    }
+
+    fn hub(&self) -> Option<&Arc<Hub>> {
+        self.handle.hub.as_ref()
+    }
+
+    #[cfg(feature = "web")]
+    pub(crate) fn types(&self) -> &Types {
+        &self.handle.types
     }
 
     #[cfg(feature = "web")]
@@ -461,150 +385,6 @@ impl PubSub {
         })
     }
 
-    // ---- broadcasting ------------------------------------------------------------------------------------------------
-
-    /// Sends a message to every subscriber of a topic, on every node.
-    ///
-    /// Never waits. Ok does not mean that a handler ran: the event is queued for each subscriber, and one that is too slow
-    /// loses it as its [`Overflow`](crate::Overflow) says. No subscriber is no error.
-    ///
-    /// # Cost
-    /// That of the arbiters with a subscriber, not of the subscribers.
-    ///
-    /// # Errors
-    /// [`BroadcastError::Topic`], [`BroadcastError::Closed`]; nothing was sent and the message is given back.
-    pub fn broadcast<M: Payload>(&self, topic: impl ToTopic, message: M) -> Result<Receipt, BroadcastError<M>> {
-        self.send(&topic, None, message)
-    }
-
-    /// As [`broadcast`](Self::broadcast), to all but `from` (an `&Addr`, a `&Subscription`, a [`SubscriberId`]).
-    pub fn broadcast_from<M: Payload>(
-        &self,
-        from: impl Into<SubscriberId>,
-        topic: impl ToTopic,
-        message: M,
-    ) -> Result<Receipt, BroadcastError<M>> {
-        self.send(&topic, Some(from.into()), message)
-    }
-
-    /// As [`broadcast`](Self::broadcast), to the subscribers on this node only: the message needs no serialized form.
-    pub fn local_broadcast<M: Send + Sync + 'static>(
-        &self,
-        topic: impl ToTopic,
-        message: M,
-    ) -> Result<Receipt, BroadcastError<M>> {
-        self.send(&topic, None, message)
-    }
-
-    /// As [`local_broadcast`](Self::local_broadcast), to all but `from`.
-    pub fn local_broadcast_from<M: Send + Sync + 'static>(
-        &self,
-        from: impl Into<SubscriberId>,
-        topic: impl ToTopic,
-        message: M,
-    ) -> Result<Receipt, BroadcastError<M>> {
-        self.send(&topic, Some(from.into()), message)
-    }
-
-    /// As [`broadcast`](Self::broadcast), but waits where a port is full: a publisher that only uses this one loses nothing at a port.
-    /// A subscriber that is too slow still overflows; who must lose nothing needs acknowledgements.
-    ///
-    /// # Cancel safety
-    /// Dropped while it waits, the arbiters that had room have got the event and the others have not.
-    pub async fn broadcast_async<M: Payload>(&self, topic: impl ToTopic, message: M) -> Result<Receipt, BroadcastError<M>> {
-        self.send_async(topic, message).await
-    }
-
-    /// As [`broadcast_async`](Self::broadcast_async), to the subscribers on this node only.
-    pub async fn local_broadcast_async<M: Send + Sync + 'static>(
-        &self,
-        topic: impl ToTopic,
-        message: M,
-    ) -> Result<Receipt, BroadcastError<M>> {
-        self.send_async(topic, message).await
-    }
-
-    /// Sends one message to several topics; its payload, and what is encoded from it, is shared by all. A subscriber of two of them
-    /// receives it twice, with two topics.
-    ///
-    /// # Errors
-    /// As `broadcast`; one bad name among the topics, and nothing is sent.
-    pub fn broadcast_many<M, T>(&self, topics: impl IntoIterator<Item = T>, message: M) -> Result<Receipt, BroadcastError<M>>
-    where
-        M: Payload,
-        T: ToTopic,
-    {
-        if self.shared().is_closed() {
-            return Err(BroadcastError::Closed { message });
-        }
-        let parsed: Result<Vec<Topic>, _> =
-            topics.into_iter().map(|topic| topic.to_topic().map(std::borrow::Cow::into_owned)).collect();
-        let topics = match parsed {
-            Ok(topics) => topics,
-            Err(source) => return Err(BroadcastError::Topic { source, message }),
-        };
-        let (body, mut receipt) = (Arc::new(Body::new(message)), Receipt::default());
-        for topic in &topics {
-            let ports = Route::find(&self.shared().interest, topic, TypeId::of::<M>());
-            self.send_shared(&ports, None, &body, &mut receipt);
-        }
-        Ok(receipt)
-    }
-
-    fn send<M: Send + Sync + 'static>(
-        &self,
-        topic: &impl ToTopic,
-        from: Option<SubscriberId>,
-        message: M,
-    ) -> Result<Receipt, BroadcastError<M>> {
-        let (ports, message) = self.address(topic, message)?;
-        let mut receipt = Receipt::default();
-        match &*ports {
-            [] => {}
-            [port] => {
-                let event = Head::sole(port.topic().clone(), self.node(), message);
-                receipt.add(port.shard().publish(port, from, event));
-            }
-            ports => self.send_shared(ports, from, &Arc::new(Body::new(message)), &mut receipt),
-        }
-        Ok(receipt)
-    }
-
-    /// One payload to several ports.
-    fn send_shared<M: Send + Sync + 'static>(
-        &self,
-        ports: &[Arc<TopicPort>],
-        from: Option<SubscriberId>,
-        body: &Arc<Body<M>>,
-        receipt: &mut Receipt,
-    ) {
-        for port in ports {
-            let event = Head::shared(port.topic().clone(), self.node(), body);
-            receipt.add(port.shard().publish(port, from, event));
-        }
-    }
-
-    async fn send_async<M: Send + Sync + 'static>(&self, topic: impl ToTopic, message: M) -> Result<Receipt, BroadcastError<M>> {
-        let (ports, message) = self.address(&topic, message)?;
-        let (body, mut receipt) = (Arc::new(Body::new(message)), Receipt::default());
-        for port in ports.iter() {
-            let event = Head::shared(port.topic().clone(), self.node(), &body);
-            receipt.add(poll_fn(|cx| port.shard().poll_publish(cx, port, None, &event)).await);
-        }
-        Ok(receipt)
-    }
-
-    /// Where a message goes.
-    fn address<M: 'static>(&self, topic: &impl ToTopic, message: M) -> Result<(Route, M), BroadcastError<M>> {
-        if self.shared().is_closed() {
-            return Err(BroadcastError::Closed { message });
-        }
-        match topic.to_topic() {
-            Ok(topic) => Ok((Route::find(&self.shared().interest, &topic, TypeId::of::<M>()), message)),
-            Err(source) => Err(BroadcastError::Topic { source, message }),
-        }
-    }
-
     // ---- looking in --------------------------------------------------------------------------------------------------
 
     /// Subscriptions to a topic on this node, over all message types. Exact: a dead subscriber is not among them.
@@ -624,7 +404,35 @@ impl PubSub {
     /// # Cost
     /// A walk over all subscriptions, in slices that no delivery waits for longer than some 50 µs.
     pub fn stats(&self) -> Stats {
-        Stats::read(self.shared())
+        let cluster = self.hub().map(|hub| hub.stats());
+        Stats { cluster, ..Stats::read(self.shared()) }
+    }
+
+    // ---- other nodes -------------------------------------------------------------------------------------------------
+
+    /// The other nodes of the cluster that are up, as far as this one knows. None, where there is no cluster.
+    pub fn nodes(&self) -> Vec<NodeInfo> {
+        self.hub().map(|hub| hub.nodes().to_vec()).unwrap_or_default()
+    }
+
+    /// Asks every node for its subscribers to a topic, over all message types, and counts those of this one.
+    ///
+    /// Resolves when all have answered, at the latest after the failure time-out: who has not answered by then is named in `silent`, and while there is no
+    /// link everybody is.
+    pub async fn subscribers_cluster_wide(&self, topic: impl ToTopic) -> Result<ClusterSubscribers, TopicError> {
+        let topic = topic.to_topic()?.into_owned();
+        let here = self.subscribers(&topic);
+        let Some(hub) = self.hub() else { return Ok(ClusterSubscribers { here, ..ClusterSubscribers::default() }) };
+        let (nodes, counted) = (hub.nodes(), hub.count(&topic));
+        // Ended, the relay has nobody to ask: then all are silent.
+        let counted = counted.await.ok();
+        let info = |id: &NodeId| nodes.iter().find(|node| node.id == *id).cloned();
+        let (counts, silent) = match &counted {
+            Some(counted) => (counted.counts.as_slice(), counted.silent.iter().filter_map(info).collect()),
+            None => (Default::default(), nodes.to_vec()),
+        };
+        let there = counts.iter().filter_map(|(id, subscribers)| Some((info(id)?, *subscribers as usize))).collect();
+        Ok(ClusterSubscribers { here, there, silent })
     }
 
     // ---- the end -----------------------------------------------------------------------------------------------------
@@ -632,16 +440,14 @@ impl PubSub {
     /// Ends this pub/sub: from now on `subscribe` and `broadcast` answer `Closed`. What was queued before is still delivered, each
     /// subscription ends when it has handled what it has, and [`SubscribeOptions::on_close`] is told.
     ///
-    /// The future resolves when the last subscription has ended, the consumers have finished and acked what they were at, and the log's thread has let go
-    /// of the store. It need not be awaited. An actor that never finishes its handler, and a
+    /// The future resolves when the last subscription has ended, the consumers have finished and acked what they were at, the log's thread has let go
+    /// of the store, and the relay has sent what was queued, for a second at most, and has left the cluster. It need not be awaited. An actor that never finishes its handler, and a
     /// stream with events that nobody reads, keep it from resolving: put a time limit on it.
     pub fn shutdown(&self) -> Shutdown {
         self.handle.close();
-        let log = self.feed().map(|feed| {
-            let done = feed.done();
-            Box::pin(async move { done.wait().await }) as Pin<Box<dyn Future<Output = ()> + Send>>
-        });
-        Shutdown { shared: Arc::clone(self.shared()), log }
+        let threads = self.feed().map(|feed| feed.done()).into_iter().chain(self.hub().map(|hub| Arc::clone(&hub.done)));
+        let wait = |done: Arc<Done>| Box::pin(async move { done.wait().await }) as Pin<Box<dyn Future<Output = ()> + Send>>;
+        Shutdown { shared: Arc::clone(self.shared()), threads: threads.map(wait).collect() }
     }
 }
 
@@ -666,22 +472,14 @@ where
     })
 }
 
-impl Receipt {
-    fn add(&mut self, pushed: Pushed) {
-        match pushed {
-            Pushed::Queued => self.ports += 1,
-            Pushed::Full => self.full += 1,
-            // Its arbiter is stopping: its subscribers are as good as gone.
-            Pushed::Closed => {}
-        }
-    }
-}
-
 impl Handle {
     fn close(&self) {
         self.shared.close();
         if let Some(feed) = &self.feed {
             feed.close();
+        }
+        if let Some(hub) = &self.hub {
+            hub.close();
         }
     }
 }
@@ -701,12 +499,31 @@ impl std::fmt::Debug for PubSub {
     }
 }
 
+/// The subscribers to a topic on every node: what [`PubSub::subscribers_cluster_wide`] answers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+#[non_exhaustive]
+pub struct ClusterSubscribers {
+    /// On this node.
+    pub here: usize,
+    /// On each other node that answered.
+    pub there: Vec<(NodeInfo, usize)>,
+    /// Nodes that are up and did not answer.
+    pub silent: Vec<NodeInfo>,
+}
+
+impl ClusterSubscribers {
+    /// All that are known of.
+    pub fn total(&self) -> usize {
+        self.here + self.there.iter().map(|(_, subscribers)| subscribers).sum::<usize>()
+    }
+}
+
 /// Resolves when a pub/sub that was shut down has ended its last subscription; see [`PubSub::shutdown`].
 #[must_use = "the pub/sub is shut down either way; await this to know when it has drained"]
 pub struct Shutdown {
     shared: Arc<Shared>,
-    /// The end of the log's thread.
-    log: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// The ends of the threads of the log and of the relay.
+    threads: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Future for Shutdown {
@@ -714,11 +531,11 @@ impl Future for Shutdown {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        if let Some(log) = &mut this.log {
-            if log.as_mut().poll(cx).is_pending() {
+        while let Some(thread) = this.threads.last_mut() {
+            if thread.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            this.log = None;
+            this.threads.pop();
         }
         if this.shared.poll_drained(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }
     }

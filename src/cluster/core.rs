@@ -1,0 +1,519 @@
+//! Core: everything that the relay decides. Pure: it is told what happened and when, and says what to do. Knows no engine, no actor and no clock.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use crate::cluster::event::ClusterEvent;
+use crate::cluster::event::DownReason;
+use crate::cluster::event::NodeInfo;
+use crate::cluster::frame;
+use crate::cluster::frame::Fields;
+use crate::cluster::frame::Frame;
+use crate::cluster::frame::FrameError;
+use crate::cluster::frame::Kind;
+use crate::cluster::interest::Interest;
+use crate::cluster::members::Member;
+use crate::cluster::members::Members;
+use crate::cluster::note::Note;
+use crate::cluster::numbers::Seen;
+use crate::cluster::numbers::Sent;
+use crate::cluster::numbers::Verdict;
+use crate::cluster::peers::Peers;
+use crate::cluster::subject::Subject;
+use crate::cluster::transport::Outgoing;
+use crate::cluster::transport::TransportCaps;
+use crate::ids::NodeId;
+use crate::topic::Topic;
+
+/// How fast things are noticed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    pub(crate) heartbeat: Duration,
+    pub(crate) failure: Duration,
+    pub(crate) linger: Duration,
+}
+
+pub(crate) struct Core {
+    me: NodeId,
+    name: Arc<str>,
+    caps: TransportCaps,
+    timing: Timing,
+    frame_bytes_max: usize,
+    link: bool,
+    members: Members,
+    /// Members of whom it was told that they are up.
+    up: HashSet<NodeId>,
+    interest: Interest,
+    /// The topics that are asked for, by their names.
+    names: HashMap<Box<str>, Topic>,
+    peers: Peers,
+    sent: Sent,
+    seen: Seen,
+    /// Nodes that are no members any more, of which is forgotten then what they sent.
+    past: Vec<(Instant, NodeId)>,
+    heartbeat_at: Option<Instant>,
+    /// Something is to be told to peers.
+    telling: bool,
+    actions: VecDeque<Action>,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Action {
+    Send(Outgoing),
+    Tell(ClusterEvent),
+    /// The nodes that are up have changed.
+    Nodes,
+    /// What anyone sends to this topic arrives from now on.
+    Ready(Topic),
+    /// Nothing arrives any more.
+    Unready,
+    /// A node listens to these, and no more to those. Only where interest is told from node to node.
+    Listens {
+        node: NodeId,
+        anew: bool,
+        more: Vec<Topic>,
+        less: Vec<Topic>,
+    },
+    /// Whether every node has told what it listens to.
+    AllTold(bool),
+    /// It does not listen to anything any more.
+    Deaf(NodeId),
+    /// A node asks how many subscribers there are.
+    Count {
+        to: NodeId,
+        id: u64,
+        topic: Topic,
+    },
+    /// A node says how many it has.
+    Counted {
+        node: NodeId,
+        id: u64,
+        subscribers: u64,
+    },
+}
+
+/// What became of bytes that came in.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Received<'a> {
+    /// To be given to this node's subscribers.
+    Deliver {
+        topic: Topic,
+        frame: Frame<'a>,
+    },
+    /// It was for the relay.
+    Taken,
+    /// This node sent it itself.
+    Own,
+    /// It came before.
+    Old,
+    /// This node does not listen there any more.
+    Unasked,
+    Refused(FrameError),
+}
+
+/// What to ask the engine for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Subscribe(Vec<Topic>),
+    Unsubscribe(Vec<Topic>),
+}
+
+impl Core {
+    pub(crate) fn new(me: NodeId, name: Arc<str>, caps: TransportCaps, timing: Timing, frame_bytes_max: usize) -> Self {
+        Self {
+            me,
+            name,
+            caps,
+            timing,
+            frame_bytes_max,
+            link: false,
+            members: Members::new(timing.failure),
+            up: HashSet::new(),
+            interest: Interest::new(timing.linger),
+            names: HashMap::new(),
+            peers: Peers::default(),
+            sent: Sent::new(caps.silent_loss, SUBJECTS_MAX),
+            seen: Seen::default(),
+            past: Vec::new(),
+            heartbeat_at: None,
+            telling: false,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// What is to be done next.
+    pub(crate) fn action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    // ---- the link ----------------------------------------------------------------------------------------------------
+
+    /// There is a link, and it takes what is sent to all and to this node.
+    pub(crate) fn link_up(&mut self, now: Instant) {
+        self.link = true;
+        self.actions.push_back(Action::Tell(ClusterEvent::LinkUp));
+        self.heartbeat(now);
+        if !self.caps.confirms_interest {
+            let members: Vec<_> = self.members.nodes().map(|(node, _)| node).collect();
+            members.into_iter().for_each(|node| self.peers.add(node));
+            self.telling = true;
+        }
+    }
+
+    /// There is none any more, or none yet.
+    pub(crate) fn link_down(&mut self, reason: Arc<str>, now: Instant) {
+        self.link = false;
+        self.interest.lost();
+        self.peers.lost();
+        self.sent.doubt(self.timing.failure * 2, now);
+        self.actions.push_back(Action::Unready);
+        if !self.caps.confirms_interest {
+            let members: Vec<_> = self.members.nodes().map(|(node, _)| node).collect();
+            self.actions.extend(members.into_iter().map(Action::Deaf));
+            self.actions.push_back(Action::AllTold(false));
+        }
+        self.actions.push_back(Action::Tell(ClusterEvent::LinkDown { reason }));
+    }
+
+    /// The last that is sent.
+    pub(crate) fn leave(&mut self) {
+        self.send_note(Subject::All, &Note::Bye {});
+    }
+
+    // ---- time --------------------------------------------------------------------------------------------------------
+
+    /// To be called several times a heartbeat.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        for (node, member) in self.members.silent(now) {
+            self.gone(node, &member, DownReason::Silent { silence: self.timing.failure }, now);
+        }
+        while self.past.first().is_some_and(|(until, _)| *until <= now) {
+            let (_, node) = self.past.remove(0);
+            if !self.members.contains(node) {
+                self.seen.forget(node);
+            }
+        }
+        if !self.link {
+            return;
+        }
+        if self.heartbeat_at.is_none_or(|at| at <= now) {
+            self.heartbeat(now);
+        }
+        for (subject, epoch, seq) in self.sent.due(self.timing.heartbeat, now) {
+            let topic = subject.topic().map_or("", Topic::as_str);
+            let mark = frame::encode(Kind::Mark, self.me, &Fields { topic, ..Fields::default() }, &[]);
+            self.actions.push_back(Action::Send(Outgoing { frame: frame::number(mark, epoch, seq), subject }));
+        }
+        self.telling = true;
+        self.tell_peers(now);
+    }
+
+    fn heartbeat(&mut self, now: Instant) {
+        self.heartbeat_at = Some(now + self.timing.heartbeat);
+        let hello = self.hello();
+        self.send_note(Subject::All, &hello);
+    }
+
+    fn hello(&self) -> Note {
+        Note::Hello { name: self.name.to_string(), every_ms: self.timing.heartbeat.as_millis() as u64 }
+    }
+
+    fn send_note(&mut self, subject: Subject, note: &Note) {
+        let frame = frame::number(frame::encode(Kind::Note, self.me, &Fields::default(), &note.encode()), 0, 0);
+        self.actions.push_back(Action::Send(Outgoing { subject, frame }));
+    }
+
+    // ---- members -----------------------------------------------------------------------------------------------------
+
+    fn hello_from(&mut self, node: NodeId, name: &str, now: Instant) {
+        let name: String = name.chars().take(NAME_CHARS_MAX).collect();
+        if !self.members.hello(node, &name, now) {
+            return;
+        }
+        // So that it need not wait for the next heartbeat.
+        let hello = self.hello();
+        self.send_note(Subject::Node(node), &hello);
+        if self.caps.confirms_interest {
+            self.arrived(node);
+        } else {
+            self.peers.add(node);
+            self.actions.push_back(Action::AllTold(false));
+            self.telling = true;
+        }
+    }
+
+    fn arrived(&mut self, node: NodeId) {
+        if let Some(name) = self.members.name(node)
+            && self.up.insert(node)
+        {
+            let node = NodeInfo { id: node, name: Arc::clone(name) };
+            self.actions.push_back(Action::Nodes);
+            self.actions.push_back(Action::Tell(ClusterEvent::NodeUp { node }));
+        }
+    }
+
+    fn gone(&mut self, node: NodeId, member: &Member, reason: DownReason, now: Instant) {
+        for topic in self.peers.remove(node) {
+            self.actions.push_back(Action::Ready(topic));
+        }
+        if !self.caps.confirms_interest {
+            self.actions.push_back(Action::Deaf(node));
+            self.actions.push_back(Action::AllTold(self.peers.all_told()));
+        }
+        // It may only have slept, and goes on where it was.
+        self.past.push((now + self.timing.failure * PAST_FAILURES, node));
+        if self.up.remove(&node) {
+            let node = NodeInfo { id: node, name: Arc::clone(&member.name) };
+            self.actions.push_back(Action::Nodes);
+            self.actions.push_back(Action::Tell(ClusterEvent::NodeDown { node, reason }));
+        }
+    }
+
+    /// The engine saw a node's connection end.
+    pub(crate) fn disconnected(&mut self, node: NodeId, now: Instant) {
+        if let Some(member) = self.members.bye(node) {
+            self.gone(node, &member, DownReason::Disconnected, now);
+        }
+    }
+
+    /// The other nodes that are up.
+    pub(crate) fn nodes(&self) -> Vec<NodeInfo> {
+        let up = self.members.nodes().filter(|(node, _)| self.up.contains(node));
+        up.map(|(id, member)| NodeInfo { id, name: Arc::clone(&member.name) }).collect()
+    }
+
+    // ---- interest ----------------------------------------------------------------------------------------------------
+
+    /// Whether a topic has subscribers on this node.
+    pub(crate) fn listens(&mut self, topic: &Topic, listens: bool, now: Instant) {
+        self.interest.set(topic, listens, now);
+        if listens && !self.names.contains_key(topic.as_str()) {
+            self.names.insert(topic.as_str().into(), topic.clone());
+        }
+    }
+
+    /// What to ask the engine for next; one at a time. `gone`: whether a topic has really no subscriber any more; then it is not ready any more.
+    pub(crate) fn ask(&mut self, now: Instant, gone: impl FnMut(&Topic) -> bool) -> Option<Ask> {
+        if !self.link {
+            return None;
+        }
+        let left = self.interest.leave(ASK_TOPICS_MAX, now, gone);
+        if !left.is_empty() {
+            for topic in &left {
+                self.names.remove(topic.as_str());
+                self.seen.leave(&Subject::Topic(topic.clone()));
+                self.peers.leave(topic);
+            }
+            self.telling = true;
+            return Some(Ask::Unsubscribe(left));
+        }
+        let asked = self.interest.ask(ASK_TOPICS_MAX);
+        (!asked.is_empty()).then_some(Ask::Subscribe(asked))
+    }
+
+    /// The engine has confirmed them.
+    pub(crate) fn confirmed(&mut self, topics: Vec<Topic>) {
+        let topics = self.interest.confirmed(topics);
+        self.ask_marks(&topics);
+        for topic in topics {
+            if self.caps.confirms_interest || self.peers.listen(&topic) {
+                self.actions.push_back(Action::Ready(topic));
+            }
+        }
+        self.telling = true;
+    }
+
+    /// Tells the peers what changed. To be called when a turn ends.
+    pub(crate) fn tell_peers(&mut self, now: Instant) {
+        if self.caps.confirms_interest || !self.link || !std::mem::take(&mut self.telling) {
+            return;
+        }
+        for (node, note) in self.peers.notes(|| self.interest.on(), now) {
+            self.send_note(Subject::Node(node), &note);
+        }
+    }
+
+    /// Topics that are asked for.
+    pub(crate) fn topics(&self) -> usize {
+        self.interest.len()
+    }
+
+    // ---- sending -----------------------------------------------------------------------------------------------------
+
+    /// Gives a frame its number.
+    pub(crate) fn number(&mut self, subject: Subject, frame: Vec<u8>, now: Instant) -> Outgoing {
+        let (epoch, seq) = self.sent.next(&subject, now);
+        Outgoing { frame: frame::number(frame, epoch, seq), subject }
+    }
+
+    /// So many frames to a subject are not sent.
+    pub(crate) fn refused(&mut self, subject: &Subject, frames: u64, now: Instant) {
+        self.sent.lose(subject, frames, now);
+    }
+
+    // ---- receiving ---------------------------------------------------------------------------------------------------
+
+    /// Something came from the engine.
+    pub(crate) fn receive<'a>(&mut self, bytes: &'a [u8], now: Instant) -> Received<'a> {
+        if frame::origin(bytes) == Some(self.me) {
+            return Received::Own;
+        }
+        let frame = match Frame::decode(bytes, self.frame_bytes_max) {
+            Ok(frame) => frame,
+            Err(error) => return Received::Refused(error),
+        };
+        self.members.heard(frame.origin, now);
+        let topic = match frame.kind {
+            Kind::Note => {
+                self.note(&frame, now);
+                return Received::Taken;
+            }
+            Kind::Event | Kind::Mark if !frame.fields.topic.is_empty() => match self.names.get(frame.fields.topic) {
+                Some(topic) => topic.clone(),
+                None => return Received::Unasked,
+            },
+            Kind::Mark => {
+                self.mark(&frame, &Subject::Node(self.me), None);
+                return Received::Taken;
+            }
+            Kind::Event => return Received::Refused(FrameError::Topic),
+            Kind::Direct => match frame.topic() {
+                Ok(topic) => topic,
+                Err(error) => return Received::Refused(error),
+            },
+        };
+        let direct = frame.kind == Kind::Direct;
+        let subject = if direct { Subject::Node(self.me) } else { Subject::Topic(topic.clone()) };
+        if frame.kind == Kind::Mark {
+            self.mark(&frame, &subject, Some(topic));
+            return Received::Taken;
+        }
+        match self.seen.frame(frame.origin, &subject, frame.epoch, frame.seq) {
+            Verdict::Old => Received::Old,
+            Verdict::New { lost } => {
+                self.lost(frame.origin, (!direct).then(|| topic.clone()), lost);
+                Received::Deliver { topic, frame }
+            }
+        }
+    }
+
+    fn mark(&mut self, frame: &Frame<'_>, subject: &Subject, topic: Option<Topic>) {
+        let lost = self.seen.mark(frame.origin, subject, frame.epoch, frame.seq);
+        self.lost(frame.origin, topic, lost);
+    }
+
+    fn lost(&mut self, origin: NodeId, topic: Option<Topic>, events: u64) {
+        if events > 0 {
+            self.actions.push_back(Action::Tell(ClusterEvent::Lost { origin, topic, events }));
+        }
+    }
+
+    /// Frames were dropped here: whose, and how many, is asked.
+    pub(crate) fn overflowed(&mut self) {
+        let on: Vec<_> = self.interest.on().cloned().collect();
+        self.ask_marks(&on);
+    }
+
+    /// Asks every node how far it has come in those of these topics on which it has been heard.
+    fn ask_marks(&mut self, topics: &[Topic]) {
+        let topics: HashSet<&Topic> = topics.iter().collect();
+        let mut notes = Vec::new();
+        for (node, _) in self.members.nodes() {
+            let (mut heard, mut any) = (Vec::new(), false);
+            for subject in self.seen.subjects(node) {
+                match subject {
+                    Subject::Topic(topic) if topics.contains(topic) => heard.push(topic.clone()),
+                    Subject::Node(_) => any = true,
+                    Subject::Topic(_) | Subject::All => {}
+                }
+            }
+            if heard.is_empty() && any {
+                notes.push((node, Note::Marks { topics: Vec::new() }));
+            }
+            notes.extend(heard.chunks(MARKS_TOPICS_MAX).map(|topics| (node, Note::Marks { topics: topics.to_vec() })));
+        }
+        for (node, note) in notes {
+            self.send_note(Subject::Node(node), &note);
+        }
+    }
+
+    fn note(&mut self, frame: &Frame<'_>, now: Instant) {
+        let node = frame.origin;
+        // Of a newer version, or garbage: both say nothing to this one.
+        let Some(note) = Note::decode(frame.payload) else { return };
+        match note {
+            Note::Hello { name, .. } => self.hello_from(node, &name, now),
+            Note::Bye {} => {
+                if let Some(member) = self.members.bye(node) {
+                    self.gone(node, &member, DownReason::Left, now);
+                }
+            }
+            Note::Count { id, topic } => self.actions.push_back(Action::Count { to: node, id, topic }),
+            Note::Counted { id, subscribers } => self.actions.push_back(Action::Counted { node, id, subscribers }),
+            Note::Marks { topics } => self.answer_marks(node, topics),
+            Note::Heard { number, lost } => {
+                let ready = self.peers.heard(node, number, lost);
+                self.actions.extend(ready.into_iter().map(Action::Ready));
+                self.telling = true;
+                self.acquainted(node);
+            }
+            note @ Note::Interest { .. } => {
+                if let Some(told) = self.peers.told(node, note) {
+                    self.actions.push_back(Action::Listens { node, anew: told.anew, more: told.more, less: told.less });
+                    self.actions.push_back(Action::AllTold(self.peers.all_told()));
+                    // After it is noted, so that whoever learns of it is right.
+                    self.send_note(Subject::Node(node), &told.answer);
+                    self.telling = true;
+                    self.acquainted(node);
+                }
+            }
+        }
+    }
+
+    fn acquainted(&mut self, node: NodeId) {
+        if self.peers.knows(node) {
+            self.arrived(node);
+        }
+    }
+
+    fn answer_marks(&mut self, to: NodeId, topics: Vec<Topic>) {
+        let subjects = topics.into_iter().map(Subject::Topic).chain([Subject::Node(to)]);
+        for subject in subjects {
+            let Some((epoch, seq)) = self.sent.at(&subject) else { continue };
+            let topic = subject.topic().map_or("", Topic::as_str);
+            let mark = frame::encode(Kind::Mark, self.me, &Fields { topic, ..Fields::default() }, &[]);
+            self.actions.push_back(Action::Send(Outgoing { frame: frame::number(mark, epoch, seq), subject: Subject::Node(to) }));
+        }
+    }
+
+    // ---- counting subscribers ----------------------------------------------------------------------------------------
+
+    /// Asks all nodes for their subscribers; gives those that are asked.
+    pub(crate) fn count(&mut self, id: u64, topic: Topic) -> Vec<NodeInfo> {
+        let nodes = self.nodes();
+        if self.link && !nodes.is_empty() {
+            self.send_note(Subject::All, &Note::Count { id, topic });
+        }
+        nodes
+    }
+
+    pub(crate) fn answer_count(&mut self, to: NodeId, id: u64, subscribers: u64) {
+        self.send_note(Subject::Node(to), &Note::Counted { id, subscribers });
+    }
+}
+
+/// Subjects whose numbers are kept at once; about 100 MB.
+const SUBJECTS_MAX: usize = 1_000_000;
+/// Topics in one request to the engine.
+const ASK_TOPICS_MAX: usize = 10_000;
+/// Topics in one note: fits every engine's frames with names of any length.
+const MARKS_TOPICS_MAX: usize = 200;
+/// Of a node's name as another one gives it.
+const NAME_CHARS_MAX: usize = 255;
+/// How many failure time-outs after a node was lost from sight its numbers are forgotten.
+const PAST_FAILURES: u32 = 20;
