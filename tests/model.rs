@@ -21,6 +21,7 @@ mod local {
     pub(crate) mod member;
     pub(crate) mod options;
     pub(crate) mod port;
+    pub(crate) mod remote;
     pub(crate) mod ring;
     pub(crate) mod shard;
     pub(crate) mod slab;

@@ -160,7 +160,9 @@ impl Core {
         self.heartbeat(now);
         if !self.caps.confirms_interest {
             let members: Vec<_> = self.members.nodes().map(|(node, _)| node).collect();
-            members.into_iter().for_each(|node| self.peers.add(node));
+            for node in members {
+                self.peers.add(node);
+            }
             self.telling = true;
         }
     }

@@ -212,9 +212,9 @@ impl Link for MemoryLink {
     fn unsubscribe(&self, subjects: Vec<Subject>) -> Work<Result<(), TransportError>> {
         self.work(|state, me| {
             if let Some(ends) = state.links.get_mut(&me) {
-                subjects.iter().for_each(|subject| {
+                for subject in &subjects {
                     ends.subjects.remove(subject);
-                });
+                }
             }
         })
     }

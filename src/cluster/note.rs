@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::topic::Topic;
 
-/// What a relay tells others, as MessagePack by field names. Fields are only ever added, each with a default; a note of a name that is not known is
+/// What a relay tells others, as `MessagePack` by field names. Fields are only ever added, each with a default; a note of a name that is not known is
 /// passed over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Note {

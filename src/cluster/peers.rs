@@ -16,7 +16,7 @@ use crate::topic::Topic;
 
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
-    peers: BTreeMap<NodeId, Peer>,
+    nodes: BTreeMap<NodeId, Peer>,
     /// How many nodes have yet to hear of a topic.
     unheard: HashMap<Topic, usize>,
     /// Nodes that were added so far.
@@ -80,24 +80,24 @@ pub(crate) struct Told {
 impl Peers {
     /// A node is here. It is told everything.
     pub(crate) fn add(&mut self, node: NodeId) {
-        if self.peers.contains_key(&node) {
+        if self.nodes.contains_key(&node) {
             return;
         }
         self.added += 1;
         // It may remember numbers of before.
         let number = u64::from(self.added) << 32;
-        self.peers.insert(node, Peer { anew: true, number, ..Peer::default() });
+        self.nodes.insert(node, Peer { anew: true, number, ..Peer::default() });
     }
 
     /// A node has gone. Gives the topics that nobody else had yet to hear of.
     pub(crate) fn remove(&mut self, node: NodeId) -> Vec<Topic> {
-        let counted = self.peers.remove(&node).map(|peer| peer.counted).unwrap_or_default();
+        let counted = self.nodes.remove(&node).map(|peer| peer.counted).unwrap_or_default();
         counted.into_iter().filter(|topic| uncount(&mut self.unheard, topic)).collect()
     }
 
     /// This node listens to a topic from now on. `true`: there is nobody to hear of it.
     pub(crate) fn listen(&mut self, topic: &Topic) -> bool {
-        for peer in self.peers.values_mut() {
+        for peer in self.nodes.values_mut() {
             if peer.counted.insert(topic.clone()) {
                 *self.unheard.entry(topic.clone()).or_default() += 1;
             }
@@ -109,7 +109,7 @@ impl Peers {
     /// It listens no more.
     pub(crate) fn leave(&mut self, topic: &Topic) {
         self.unheard.remove(topic);
-        for peer in self.peers.values_mut() {
+        for peer in self.nodes.values_mut() {
             peer.counted.remove(topic);
             peer.changes.set(topic.clone(), false);
         }
@@ -118,7 +118,7 @@ impl Peers {
     /// The next notes to send; `all` is what this node listens to.
     pub(crate) fn notes<'a, I: Iterator<Item = &'a Topic>>(&mut self, all: impl Fn() -> I, now: Instant) -> Vec<(NodeId, Note)> {
         let mut notes = Vec::new();
-        for (node, peer) in &mut self.peers {
+        for (node, peer) in &mut self.nodes {
             if let Some(note) = peer.note(&all, now) {
                 notes.push((*node, note));
             }
@@ -128,7 +128,7 @@ impl Peers {
 
     /// A peer has heard the note of that number. Gives the topics of which all know now.
     pub(crate) fn heard(&mut self, node: NodeId, number: u64, lost: bool) -> Vec<Topic> {
-        let Some(peer) = self.peers.get_mut(&node) else { return Vec::new() };
+        let Some(peer) = self.nodes.get_mut(&node) else { return Vec::new() };
         let Some((note, _)) = peer.under_way.take_if(|_| peer.number == number) else { return Vec::new() };
         if lost {
             peer.anew = true;
@@ -143,7 +143,7 @@ impl Peers {
     /// A peer tells what it listens to.
     pub(crate) fn told(&mut self, node: NodeId, note: Note) -> Option<Told> {
         let Note::Interest { number, anew, last, tell, more, less } = note else { return None };
-        let peer = self.peers.get_mut(&node)?;
+        let peer = self.nodes.get_mut(&node)?;
         peer.anew |= tell;
         let next = peer.got.is_some_and(|got| got.checked_add(1) == Some(number));
         // Numbers only grow, so an earlier one is a late copy.
@@ -164,12 +164,12 @@ impl Peers {
 
     /// Both have told each other everything.
     pub(crate) fn knows(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|peer| peer.heard && peer.told)
+        self.nodes.get(&node).is_some_and(|peer| peer.heard && peer.told)
     }
 
     /// Every node that is here has told everything it listens to, and there is one.
     pub(crate) fn all_told(&self) -> bool {
-        !self.peers.is_empty() && self.peers.values().all(|peer| peer.told)
+        !self.nodes.is_empty() && self.nodes.values().all(|peer| peer.told)
     }
 }
 
@@ -220,7 +220,7 @@ fn uncount(unheard: &mut HashMap<Topic, usize>, topic: &Topic) -> bool {
 const AGAIN: Duration = Duration::from_millis(500);
 /// Names of topics in one note, in bytes.
 const NOTE_BYTES: usize = 32 * 1024;
-/// What MessagePack takes for a text of a topic's length.
+/// What `MessagePack` takes for a text of a topic's length.
 const TOPIC_HEAD_BYTES: usize = 2;
 
 #[cfg(test)]

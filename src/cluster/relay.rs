@@ -68,9 +68,9 @@ pub(crate) struct Relay {
     tries: u32,
     /// Frames with their numbers, in the order in which they go out.
     numbered: VecDeque<Outgoing>,
-    sending: Option<(Work<Result<(), TransportError>>, Instant)>,
+    sending: Option<(Done, Instant)>,
     said_bye: bool,
-    asking: Option<(Ask, Work<Result<(), TransportError>>, Instant)>,
+    asking: Option<(Ask, Done, Instant)>,
     /// What was taken and not worked on yet.
     arrived: VecDeque<Arrived>,
     outbound: VecDeque<Outbound>,
@@ -82,10 +82,13 @@ pub(crate) struct Relay {
     events: Topic,
 }
 
+/// What a link was asked for.
+type Done = Work<Result<(), TransportError>>;
+
 enum LinkState {
     Connecting(Work<Result<Arc<dyn Link>, TransportError>>, Instant),
     /// It is there, and is asked for what is sent to all and to this node.
-    Joining(Arc<dyn Link>, Work<Result<(), TransportError>>, Instant),
+    Joining(Arc<dyn Link>, Done, Instant),
     Up(Arc<dyn Link>, Work<TransportError>),
     Resting(Pin<Box<Sleep>>),
     /// The last frames are on their way.

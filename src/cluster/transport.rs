@@ -189,7 +189,7 @@ pub struct TransportError {
 }
 
 impl TransportError {
-    /// `doing` what, and what came of it. `doing` is a clause such as "connecting to nats://127.0.0.1:4222"; it holds no password.
+    /// `doing` what, and what came of it. `doing` is a clause such as "connecting to the server".
     pub fn new(doing: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { doing, source: Some(Arc::from(source.into())) }
     }
