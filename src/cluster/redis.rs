@@ -272,7 +272,7 @@ async fn watch_over(connection: MultiplexedConnection, heard: Arc<AtomicBool>, f
     let mut both = (Box::pin(pings), Box::pin(silence));
     let first = poll_fn(|cx| match both.0.as_mut().poll(cx) {
         Poll::Pending => both.1.as_mut().poll(cx),
-        lost => lost,
+        lost @ Poll::Ready(_) => lost,
     });
     if let Ok(why) = fate.unless_ended(first).await {
         fate.end(why);
