@@ -13,6 +13,12 @@ pub(crate) mod peers;
 pub(crate) mod queue;
 pub(crate) mod relay;
 pub(crate) mod stats;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod fate;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(feature = "redis")]
+mod redis;
 pub(crate) mod subject;
 pub(crate) mod trace;
 pub(crate) mod transport;
@@ -25,6 +31,10 @@ pub use crate::cluster::memory::Memory;
 pub use crate::cluster::options::ClusterError;
 pub use crate::cluster::options::ClusterOptions;
 pub use crate::cluster::options::LinkOverflow;
+#[cfg(feature = "nats")]
+pub use crate::cluster::nats::Nats;
+#[cfg(feature = "redis")]
+pub use crate::cluster::redis::Redis;
 pub use crate::cluster::subject::ClusterName;
 pub use crate::cluster::subject::ClusterNameError;
 pub use crate::cluster::subject::Subject;

@@ -18,11 +18,14 @@ mod jetstream;
 mod log_regressions;
 mod order;
 mod overflow;
+#[cfg(any(feature = "nats", feature = "redis"))]
+#[allow(dead_code, unreachable_pub, reason = "not every feature needs each fault")]
+mod proxy;
 #[cfg(feature = "redis")]
 mod redis;
 mod regressions;
 mod remote;
-#[cfg(any(feature = "jetstream", feature = "redis"))]
+#[cfg(any(feature = "jetstream", feature = "nats", feature = "redis"))]
 #[allow(dead_code, unreachable_pub, reason = "not every feature needs each server")]
 mod servers;
 mod shutdown;
@@ -30,6 +33,8 @@ mod stream_regressions;
 mod supervised;
 mod support;
 mod tidy;
+#[cfg(any(feature = "nats", feature = "redis"))]
+mod transports;
 #[cfg(feature = "web")]
 mod web_frames;
 #[cfg(all(feature = "web", unix))]

@@ -19,6 +19,8 @@ pub struct Server {
     kind: Kind,
     pub port: u16,
     folder: PathBuf,
+    /// What its configuration file says, if it has one.
+    config: Option<String>,
     child: Option<Child>,
 }
 
@@ -32,14 +34,19 @@ enum Kind {
 
 impl Server {
     pub fn redis() -> Self {
-        Self::start(Kind::Redis)
+        Self::start(Kind::Redis, None)
     }
 
     pub fn nats() -> Self {
-        Self::start(Kind::Nats)
+        Self::start(Kind::Nats, None)
     }
 
-    fn start(kind: Kind) -> Self {
+    /// With this in its configuration file.
+    pub fn nats_with(config: &str) -> Self {
+        Self::start(Kind::Nats, Some(config.to_owned()))
+    }
+
+    fn start(kind: Kind, config: Option<String>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("pubsub-server-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(name);
@@ -48,7 +55,7 @@ impl Server {
         loop {
             // Between finding a free port and the server's bind another process may take it: then the next one.
             let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-            let mut server = Self { kind, port, folder: folder.clone(), child: None };
+            let mut server = Self { kind, port, folder: folder.clone(), config: config.clone(), child: None };
             if server.up() {
                 return server;
             }
@@ -83,6 +90,11 @@ impl Server {
             Kind::Nats => {
                 let mut command = Command::new("nats-server");
                 command.args(["-a", "127.0.0.1", "-p", &port, "-js", "-sd"]).arg(&self.folder);
+                if let Some(config) = &self.config {
+                    let path = self.folder.join("nats.conf");
+                    std::fs::write(&path, config).unwrap();
+                    command.arg("-c").arg(path);
+                }
                 command
             }
         };
