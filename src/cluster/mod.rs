@@ -2,6 +2,8 @@
 pub(crate) mod queue;
 pub(crate) mod subject;
 pub(crate) mod transport;
+#[cfg(feature = "zenoh")]
+pub(crate) mod zenoh;
 
 pub use crate::cluster::subject::ClusterName;
 pub use crate::cluster::subject::ClusterNameError;
@@ -14,3 +16,5 @@ pub use crate::cluster::transport::Transport;
 pub use crate::cluster::transport::TransportCaps;
 pub use crate::cluster::transport::TransportError;
 pub use crate::cluster::transport::Work;
+#[cfg(feature = "zenoh")]
+pub use crate::cluster::zenoh::Zenoh;

@@ -1,4 +1,5 @@
 //! Testing: contract suites and faults, for stores of your own and for tests of what stands on a store (feature `testing`). Outside of semver.
 
+pub mod arrivals;
 pub mod faults;
 pub mod store;
