@@ -10,7 +10,12 @@ use crate::cluster::zenoh::Zenoh;
 use crate::cluster::zenoh::endpoint::Endpoint;
 
 /// `listen` with the ports to take. Its own endpoint is not dialled.
-pub(super) fn config(settings: &Zenoh, identity: &Identity, listen: &[Endpoint], peers: &[Endpoint]) -> Result<Config, TransportError> {
+pub(super) fn config(
+    settings: &Zenoh,
+    identity: &Identity,
+    listen: &[Endpoint],
+    peers: &[Endpoint],
+) -> Result<Config, TransportError> {
     let texts = |endpoints: &[Endpoint]| endpoints.iter().map(|endpoint| endpoint.text.clone()).collect::<Vec<_>>();
     let listen = texts(listen);
     let peers: Vec<_> = texts(peers).into_iter().filter(|peer| !listen.contains(peer)).collect();
@@ -58,7 +63,9 @@ pub(super) fn config(settings: &Zenoh, identity: &Identity, listen: &[Endpoint],
     }
     let mut config = Config::default();
     for (key, value) in keys {
-        config.insert_json5(key, &value.to_string()).map_err(|error| TransportError::new("setting up zenoh", format!("{key}: {error}")))?;
+        config
+            .insert_json5(key, &value.to_string())
+            .map_err(|error| TransportError::new("setting up zenoh", format!("{key}: {error}")))?;
     }
     Ok(config)
 }

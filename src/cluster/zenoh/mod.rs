@@ -9,7 +9,13 @@
 //! * Nothing of zenoh is called on the caller's thread: zenoh refuses to work inside a current-thread runtime, which every actix arbiter is.
 //! * A peer that does not read costs the others 10 ms, once: what it does not take is dropped, and the relay sees the gap by its numbers.
 //! * A seed is dialled for ever, so that peers find each other again after a restart and after a split.
-//! * What stays when the link is dropped are zenoh's runtimes: about eight threads for each process, however many links there were.
+//! * What stays when the link is dropped are zenoh's runtimes: six threads for each process, however many links there were.
+//! * What it cannot: two nodes that found each other by gossip and lose only the connection between them do not dial again while both still hold a seed.
+//!   Nodes that are seeds of each other do.
+//!
+//! # Cost
+//! A subscribed topic takes 2.2 KB here and 1.4 KB at each peer. Zenoh's session compares each declaration with all that it has: 10,000 take 7 s, 100,000
+//! take more than a minute, in parts between which frames go out.
 mod config;
 mod endpoint;
 mod link;
