@@ -22,6 +22,8 @@ mod redis;
 pub(crate) mod subject;
 pub(crate) mod trace;
 pub(crate) mod transport;
+#[cfg(feature = "zenoh")]
+pub(crate) mod zenoh;
 
 pub use crate::cluster::event::ClusterEvent;
 pub use crate::cluster::event::DownReason;
@@ -52,3 +54,5 @@ pub use crate::codec::CustomCodec;
 pub use crate::local::remote::ClusterReady;
 pub use crate::local::remote::NotReady;
 pub use crate::local::stats::ClusterStats;
+#[cfg(feature = "zenoh")]
+pub use crate::cluster::zenoh::Zenoh;

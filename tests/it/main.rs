@@ -50,3 +50,5 @@ mod web_support;
 mod web_whatwg;
 #[cfg(feature = "web")]
 mod web_ws;
+#[cfg(feature = "zenoh")]
+mod zenoh;

@@ -1,0 +1,339 @@
+//! Link: one session, owned by a thread of its own that makes all puts and declarations. Knows subjects and bytes.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::thread;
+
+use ::zenoh::Session;
+use ::zenoh::Wait;
+use ::zenoh::key_expr::KeyExpr;
+use ::zenoh::liveliness::LivelinessToken;
+use ::zenoh::pubsub::Subscriber;
+use ::zenoh::qos::CongestionControl;
+use ::zenoh::qos::Priority;
+use ::zenoh::sample::Locality;
+use ::zenoh::sample::Sample;
+use ::zenoh::sample::SampleKind;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+
+use crate::cluster::subject::ClusterName;
+use crate::cluster::subject::Subject;
+use crate::cluster::transport::Identity;
+use crate::cluster::transport::Inbound;
+use crate::cluster::transport::Link;
+use crate::cluster::transport::Outgoing;
+use crate::cluster::transport::TransportError;
+use crate::cluster::transport::Work;
+use crate::cluster::zenoh::Zenoh;
+use crate::cluster::zenoh::config::config;
+use crate::cluster::zenoh::endpoint::Endpoint;
+use crate::ids::NodeId;
+use crate::sync::lock;
+
+/// The thread ends when this is dropped.
+pub(super) struct ZenohLink {
+    commands: mpsc::Sender<Command>,
+    ended: watch::Receiver<Option<TransportError>>,
+}
+
+enum Command {
+    Send(Vec<Outgoing>),
+    Subscribe(Vec<Subject>, Done),
+    Unsubscribe(Vec<Subject>, Done),
+    Close(oneshot::Sender<()>),
+}
+
+type Done = oneshot::Sender<Result<(), TransportError>>;
+
+/// Starts the thread and waits until its session is open.
+pub(super) async fn connect(settings: Zenoh, identity: Identity, inbound: Inbound) -> Result<ZenohLink, TransportError> {
+    let (commands, queue) = mpsc::channel(COMMANDS_MAX);
+    let (ended, has_ended) = watch::channel(None);
+    let (opened, is_open) = oneshot::channel();
+    let work = move || match Node::open(&settings, &identity, inbound) {
+        // Whoever asked may have gone away: then the session closes by its drop.
+        Err(error) => drop(opened.send(Err(error))),
+        Ok(node) => {
+            if opened.send(Ok(())).is_ok() {
+                ended.send_replace(Some(node.serve(queue)));
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("pubsub-zenoh".to_owned()).spawn(work);
+    thread.map_err(|error| TransportError::new("starting the thread of zenoh", error))?;
+    is_open.await.unwrap_or_else(|_| Err(gone()))?;
+    Ok(ZenohLink { commands, ended: has_ended })
+}
+
+impl ZenohLink {
+    /// In parts, so that frames and declarations take turns.
+    fn declare(&self, subjects: Vec<Subject>, command: fn(Vec<Subject>, Done) -> Command) -> Work<Result<(), TransportError>> {
+        let commands = self.commands.clone();
+        Box::pin(async move {
+            let mut rest = subjects.into_iter();
+            loop {
+                let part: Vec<_> = rest.by_ref().take(DECLARE_MAX).collect();
+                if part.is_empty() {
+                    return Ok(());
+                }
+                let (done, is_done) = oneshot::channel();
+                commands.send(command(part, done)).await.map_err(|_| gone())?;
+                is_done.await.unwrap_or_else(|_| Err(gone()))?;
+            }
+        })
+    }
+}
+
+impl Link for ZenohLink {
+    fn send(&self, frames: Vec<Outgoing>) -> Work<Result<(), TransportError>> {
+        let commands = self.commands.clone();
+        Box::pin(async move { commands.send(Command::Send(frames)).await.map_err(|_| gone()) })
+    }
+
+    fn subscribe(&self, subjects: Vec<Subject>) -> Work<Result<(), TransportError>> {
+        self.declare(subjects, Command::Subscribe)
+    }
+
+    fn unsubscribe(&self, subjects: Vec<Subject>) -> Work<Result<(), TransportError>> {
+        self.declare(subjects, Command::Unsubscribe)
+    }
+
+    fn ended(&self) -> Work<TransportError> {
+        let mut ended = self.ended.clone();
+        // An error: the thread panicked, and said nothing.
+        Box::pin(async move { ended.wait_for(Option::is_some).await.ok().and_then(|why| why.clone()).unwrap_or_else(gone) })
+    }
+
+    fn close(&self) -> Work<()> {
+        let commands = self.commands.clone();
+        Box::pin(async move {
+            let (done, is_done) = oneshot::channel();
+            if commands.send(Command::Close(done)).await.is_ok() {
+                // An error: the thread has ended, which is as good.
+                let _ = is_done.await;
+            }
+        })
+    }
+}
+
+/// What the thread owns. Its drop closes the session.
+struct Node {
+    cluster: ClusterName,
+    inbound: Inbound,
+    subscribers: HashMap<Subject, Subscriber<()>>,
+    /// By which the others see at once that this node is gone.
+    _token: LivelinessToken,
+    session: Session,
+}
+
+impl Node {
+    fn open(settings: &Zenoh, identity: &Identity, inbound: Inbound) -> Result<Self, TransportError> {
+        let session = open(settings, identity)?;
+        let failed = |error| TransportError::new("watching the peers of zenoh", error);
+        let tokens = format!("actix-pubsub/{}/l", identity.cluster);
+        let (own, gone) = (identity.node, inbound.clone());
+        let watch = move |sample: Sample| {
+            let node = sample.key_expr().as_str().rsplit('/').next().and_then(|hex| u64::from_str_radix(hex, 16).ok());
+            if let Some(node) = node.map(NodeId::from_bits)
+                && node != own
+                && sample.kind() == SampleKind::Delete
+            {
+                gone.gone(node);
+            }
+        };
+        session.liveliness().declare_subscriber(format!("{tokens}/*")).callback(watch).background().wait().map_err(failed)?;
+        let token = session.liveliness().declare_token(format!("{tokens}/{}", identity.node)).wait().map_err(failed)?;
+        let subscribers = HashMap::new();
+        Ok(Self { cluster: identity.cluster.clone(), inbound, subscribers, _token: token, session })
+    }
+
+    /// Does what it is told until the link is dropped or closed.
+    fn serve(mut self, mut commands: mpsc::Receiver<Command>) -> TransportError {
+        while let Some(command) = commands.blocking_recv() {
+            let result = match command {
+                Command::Send(frames) => self.send(frames, &commands),
+                Command::Subscribe(subjects, done) => self.reply(done, |node| node.subscribe(subjects)),
+                Command::Unsubscribe(subjects, done) => self.reply(done, |node| node.unsubscribe(&subjects)),
+                Command::Close(done) => {
+                    drop(self);
+                    // Whoever asked may not wait for it.
+                    let _ = done.send(());
+                    return TransportError::because("the link was closed");
+                }
+            };
+            if let Err(error) = result {
+                return error;
+            }
+        }
+        TransportError::because("the link was dropped")
+    }
+
+    fn reply(&mut self, done: Done, work: impl FnOnce(&mut Self) -> Result<(), TransportError>) -> Result<(), TransportError> {
+        let result = work(self);
+        // Whoever asked may not wait for it.
+        let _ = done.send(result.clone());
+        result
+    }
+
+    fn send(&self, frames: Vec<Outgoing>, commands: &mpsc::Receiver<Command>) -> Result<(), TransportError> {
+        for Outgoing { subject, frame } in frames {
+            // A put may wait for a slow peer, and nobody wants these any more.
+            if commands.is_closed() {
+                return Ok(());
+            }
+            let put = self.session.put(self.key(&subject)?, frame);
+            // One priority and one channel for all, by which they stay in order. Never `Block`: it would stall everybody for a peer that hangs.
+            let put =
+                put.congestion_control(CongestionControl::Drop).priority(Priority::Data).allowed_destination(Locality::Remote);
+            put.wait().map_err(|error| TransportError::new("sending by zenoh", error))?;
+        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self, subjects: Vec<Subject>) -> Result<(), TransportError> {
+        for subject in subjects {
+            if self.subscribers.contains_key(&subject) {
+                continue;
+            }
+            let inbound = self.inbound.clone();
+            let take = move |sample: Sample| {
+                // Copied out of zenoh's batch, which a slice would keep alive as a whole. A full queue counts what it refuses.
+                let _ = inbound.push(Bytes::copy_from_slice(&sample.payload().to_bytes()));
+            };
+            let builder = self.session.declare_subscriber(self.key(&subject)?).callback(take).allowed_origin(Locality::Remote);
+            let subscriber = builder.wait().map_err(|error| TransportError::new("subscribing at zenoh", error))?;
+            self.subscribers.insert(subject, subscriber);
+        }
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, subjects: &[Subject]) -> Result<(), TransportError> {
+        for subscriber in subjects.iter().filter_map(|subject| self.subscribers.remove(subject)) {
+            subscriber.undeclare().wait().map_err(|error| TransportError::new("unsubscribing at zenoh", error))?;
+        }
+        Ok(())
+    }
+
+    fn key(&self, subject: &Subject) -> Result<KeyExpr<'static>, TransportError> {
+        KeyExpr::try_from(key(subject, &self.cluster)).map_err(|error| TransportError::new("naming a subject for zenoh", error))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Err(error) = self.session.close().wait() {
+            tracing::debug!(%error, "closing the zenoh session failed");
+        }
+    }
+}
+
+/// The session, on free ports where 0 was asked for: those of the last link, if they are still free.
+fn open(settings: &Zenoh, identity: &Identity) -> Result<Session, TransportError> {
+    let (listen, peers) = settings.endpoints().map_err(|error| TransportError::new("reading the settings of zenoh", error))?;
+    let mut failed = None;
+    for attempt in 0..PORT_ATTEMPTS {
+        let last = if attempt == 0 { settings.bound() } else { Vec::new() };
+        let listen =
+            listen.iter().enumerate().map(|(at, endpoint)| take_port(endpoint, last.get(at))).collect::<Result<Vec<_>, _>>()?;
+        match ::zenoh::open(config(settings, identity, &listen, &peers)?).wait() {
+            Ok(session) => {
+                *lock(&settings.bound) = listen.into_iter().map(|endpoint| endpoint.text).collect();
+                return Ok(session);
+            }
+            // Between the probe and the bind another may have taken the port: then the next one.
+            Err(error) => {
+                failed =
+                    Some(TransportError::new("opening a zenoh session", format!("{error} (listening on {:?})", settings.listen)));
+            }
+        }
+    }
+    Err(failed.unwrap_or_else(gone))
+}
+
+fn take_port(endpoint: &Endpoint, last: Option<&String>) -> Result<Endpoint, TransportError> {
+    if endpoint.port == 0
+        && let Some(last) = last.and_then(|last| Endpoint::parse(last).ok())
+        && let Ok(same) = endpoint.with_port(last.port).probe()
+    {
+        return Ok(same);
+    }
+    endpoint.probe().map_err(|source| TransportError::new("listening", ListenError { endpoint: endpoint.text.clone(), source }))
+}
+
+/// A subject as zenoh names it, with two differences. A chunk that begins with `@` is one that wildcards pass over: it is written as `%40`, which is no
+/// other topic's name. And topics stand in 64 × 64 folders: zenoh's routing compares
+/// a declaration with each of its siblings.
+fn key(subject: &Subject, cluster: &ClusterName) -> String {
+    let name = subject.name(cluster, '/');
+    match name.rsplit_once('/') {
+        Some((head, tail)) if matches!(subject, Subject::Topic(_)) => {
+            let folder = fold(tail);
+            let (at, rest) = tail.strip_prefix('@').map_or(("", tail), |rest| ("%40", rest));
+            format!("{head}/{:x}/{:x}/{at}{rest}", folder & 63, (folder >> 6) & 63)
+        }
+        _ => name,
+    }
+}
+
+/// The same number in every process and every version: FNV-1a, with its high half folded in.
+fn fold(text: &str) -> u32 {
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    hash ^ (hash >> 16)
+}
+
+fn gone() -> TransportError {
+    TransportError::because("the thread of zenoh has ended")
+}
+
+/// A port that cannot be taken.
+#[derive(Debug)]
+struct ListenError {
+    endpoint: String,
+    source: io::Error,
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on {}", self.endpoint)
+    }
+}
+
+impl std::error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Vectors of frames, and declarations, that wait for the thread. The relay sends some hundred frames at once.
+const COMMANDS_MAX: usize = 8;
+/// Subjects that are declared at a stretch: some ms.
+const DECLARE_MAX: usize = 32;
+/// How often another free port is tried.
+const PORT_ATTEMPTS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topic::Topic;
+
+    fn check(topic: &str) -> String {
+        let key = key(&Subject::Topic(Topic::parse(topic).unwrap()), &"c".parse().unwrap());
+        let expr = KeyExpr::try_from(key).unwrap();
+        assert!(!expr.is_wild(), "{expr}");
+        expr.as_str().to_owned()
+    }
+
+    #[test]
+    fn every_topic_is_a_plain_key_of_zenoh_and_no_verbatim_one() {
+        for text in ["a", "room:1", "~=@+-_", "$$", "#?", "a//b/", "%40a", "é", &"?".repeat(255)] {
+            check(text);
+        }
+        assert!(check("@a").ends_with("/%40a") && check("%40a").ends_with("/%2540a") && check("a@b").ends_with("/a@b"));
+        // Every version must find the same: this is what goes over the wire.
+        assert_eq!(check("room:1"), "actix-pubsub/c/t/2f/3c/room:1");
+    }
+}
