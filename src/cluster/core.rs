@@ -79,8 +79,6 @@ pub(crate) enum Action {
         more: Vec<Topic>,
         less: Vec<Topic>,
     },
-    /// Whether every node has told what it listens to.
-    AllTold(bool),
     /// It does not listen to anything any more.
     Deaf(NodeId),
     /// A node asks how many subscribers there are.
@@ -177,7 +175,6 @@ impl Core {
         if !self.caps.confirms_interest {
             let members: Vec<_> = self.members.nodes().map(|(node, _)| node).collect();
             self.actions.extend(members.into_iter().map(Action::Deaf));
-            self.actions.push_back(Action::AllTold(false));
         }
         self.actions.push_back(Action::Tell(ClusterEvent::LinkDown { reason }));
     }
@@ -244,7 +241,6 @@ impl Core {
             self.arrived(node);
         } else {
             self.peers.add(node);
-            self.actions.push_back(Action::AllTold(false));
             self.telling = true;
         }
     }
@@ -265,7 +261,6 @@ impl Core {
         }
         if !self.caps.confirms_interest {
             self.actions.push_back(Action::Deaf(node));
-            self.actions.push_back(Action::AllTold(self.peers.all_told()));
         }
         // It may only have slept, and goes on where it was.
         self.past.push((now + self.timing.failure * PAST_FAILURES, node));
@@ -316,6 +311,11 @@ impl Core {
         }
         let asked = self.interest.ask(ASK_TOPICS_MAX);
         (!asked.is_empty()).then_some(Ask::Subscribe(asked))
+    }
+
+    /// Whether the engine knows topics. Else what [`ask`](Self::ask) gives is confirmed at once: the other nodes are told, and send to this one.
+    pub(crate) fn engine_routes(&self) -> bool {
+        self.caps.confirms_interest
     }
 
     /// The engine has confirmed them.
@@ -467,7 +467,6 @@ impl Core {
             note @ Note::Interest { .. } => {
                 if let Some(told) = self.peers.told(node, note) {
                     self.actions.push_back(Action::Listens { node, anew: told.anew, more: told.more, less: told.less });
-                    self.actions.push_back(Action::AllTold(self.peers.all_told()));
                     // After it is noted, so that whoever learns of it is right.
                     self.send_note(Subject::Node(node), &told.answer);
                     self.telling = true;

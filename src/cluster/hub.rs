@@ -65,8 +65,6 @@ pub(crate) struct Hub {
     waiting: DashMap<Topic, Arc<Notify>, BuildPrehashed>,
     /// Who listens to what, where the nodes tell each other.
     remote: Option<DashMap<Topic, SmallVec<[NodeId; 2]>, BuildPrehashed>>,
-    /// Every node has told.
-    all_told: AtomicBool,
     nodes: RwLock<Arc<[NodeInfo]>>,
     counting: Mutex<HashMap<u64, Counting>>,
     /// What is asked of the relay.
@@ -166,7 +164,6 @@ impl Hub {
             ready: DashMap::default(),
             waiting: DashMap::default(),
             remote: tells.then(DashMap::default),
-            all_told: AtomicBool::new(false),
             nodes: RwLock::new(Arc::from([])),
             counting: Mutex::default(),
             asked: Queue::new(ASKED_MAX, usize::MAX),
@@ -300,8 +297,8 @@ impl Hub {
     /// Whether another node may listen.
     fn anyone_listens(&self, topic: &Topic) -> bool {
         match &self.remote {
-            Some(remote) if self.all_told.load(Ordering::Acquire) => remote.contains_key(topic),
-            Some(_) | None => true,
+            Some(remote) => remote.contains_key(topic),
+            None => true,
         }
     }
 
@@ -455,8 +452,10 @@ impl Hub {
         }
     }
 
-    pub(crate) fn set_all_told(&self, told: bool) {
-        self.all_told.store(told, Ordering::Release);
+    /// The nodes that listen to a topic; `None`: the engine knows.
+    pub(crate) fn listeners(&self, topic: &Topic) -> Option<SmallVec<[NodeId; 2]>> {
+        let remote = self.remote.as_ref()?;
+        Some(remote.get(topic).map(|nodes| nodes.clone()).unwrap_or_default())
     }
 
     pub(crate) fn nodes(&self) -> Arc<[NodeInfo]> {

@@ -6,6 +6,8 @@ use std::fmt;
 
 use tokio::sync::Notify;
 
+use crate::cluster::frame::Frame;
+use crate::cluster::frame::Kind;
 use crate::cluster::subject::ClusterName;
 use crate::cluster::subject::Subject;
 use crate::cluster::transport::Identity;
@@ -54,7 +56,7 @@ struct State {
     links: HashMap<NodeId, Ends>,
     /// Nodes that cannot connect.
     cut: HashSet<NodeId>,
-    /// Frames to topics that are to vanish, for each node that would get them.
+    /// Broadcasts that are to vanish, for each node that would get them.
     losing: HashMap<NodeId, u64>,
     carried: HashMap<NodeId, u64>,
 }
@@ -187,9 +189,11 @@ impl Link for MemoryLink {
             let State { links, losing, carried, .. } = state;
             let Some(cluster) = links.get(&me).map(|ends| ends.cluster.clone()) else { return };
             for Outgoing { subject, frame } in frames {
+                let kind = Frame::decode(&frame, usize::MAX).map(|frame| frame.kind);
+                let broadcast = matches!(kind, Ok(Kind::Event | Kind::Direct));
                 let there = links.iter().filter(|(_, ends)| ends.cluster == cluster && ends.subjects.contains(&subject));
                 for (node, ends) in there {
-                    let counted = subject.topic().is_some() && *node != me;
+                    let counted = broadcast && *node != me;
                     if counted && let Some(left) = losing.get_mut(node).filter(|left| **left > 0) {
                         *left -= 1;
                         continue;

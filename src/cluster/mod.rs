@@ -30,11 +30,11 @@ pub use crate::cluster::event::DownReason;
 pub use crate::cluster::event::NodeInfo;
 pub use crate::cluster::hub::Crossing;
 pub use crate::cluster::memory::Memory;
+#[cfg(feature = "nats")]
+pub use crate::cluster::nats::Nats;
 pub use crate::cluster::options::ClusterError;
 pub use crate::cluster::options::ClusterOptions;
 pub use crate::cluster::options::LinkOverflow;
-#[cfg(feature = "nats")]
-pub use crate::cluster::nats::Nats;
 #[cfg(feature = "redis")]
 pub use crate::cluster::redis::Redis;
 pub use crate::cluster::subject::ClusterName;
@@ -48,11 +48,11 @@ pub use crate::cluster::transport::Transport;
 pub use crate::cluster::transport::TransportCaps;
 pub use crate::cluster::transport::TransportError;
 pub use crate::cluster::transport::Work;
+#[cfg(feature = "zenoh")]
+pub use crate::cluster::zenoh::Zenoh;
 pub use crate::codec::Codec;
 pub use crate::codec::CodecError;
 pub use crate::codec::CustomCodec;
 pub use crate::local::remote::ClusterReady;
 pub use crate::local::remote::NotReady;
 pub use crate::local::stats::ClusterStats;
-#[cfg(feature = "zenoh")]
-pub use crate::cluster::zenoh::Zenoh;

@@ -393,13 +393,24 @@ impl Relay {
             self.hub.counters.sent.add(1);
             self.hub.counters.sent_bytes.add(frame.len() as u64);
             let outgoing = self.core.number(subject, frame, now);
-            self.numbered.push_back(outgoing);
+            self.route(outgoing);
         }
         let last = self.outbound.is_empty() && self.hub.outbound.len() == 0;
         if leaving && last && !self.said_bye {
             self.said_bye = true;
             self.core.leave();
             self.act();
+        }
+    }
+
+    /// Where the engine does not know who listens to a topic, the relay does: each of those nodes gets the frame.
+    fn route(&mut self, outgoing: Outgoing) {
+        match outgoing.subject.topic().and_then(|topic| self.hub.listeners(topic)) {
+            None => self.numbered.push_back(outgoing),
+            Some(nodes) => {
+                let to = |node| Outgoing { subject: Subject::Node(node), frame: outgoing.frame.clone() };
+                self.numbered.extend(nodes.into_iter().map(to));
+            }
         }
     }
 
@@ -419,6 +430,10 @@ impl Relay {
             let LinkState::Up(link, _) = &self.link else { return };
             let hub = &self.hub;
             let Some(ask) = self.core.ask(now, |topic| hub.leave(topic)) else { break };
+            if !self.core.engine_routes() {
+                self.asking = Some((ask, Box::pin(std::future::ready(Ok(()))), now));
+                continue;
+            }
             let subjects = |topics: &[Topic]| topics.iter().cloned().map(Subject::Topic).collect();
             let work = match &ask {
                 Ask::Subscribe(topics) => link.subscribe(subjects(topics)),
@@ -526,13 +541,12 @@ impl Relay {
         // Some lead to others.
         while let Some(action) = self.core.action() {
             match action {
-                Action::Send(outgoing) => self.numbered.push_back(outgoing),
+                Action::Send(outgoing) => self.route(outgoing),
                 Action::Tell(event) => self.tell(event),
                 Action::Nodes => self.hub.set_nodes(self.core.nodes()),
                 Action::Ready(topic) => self.hub.set_ready(&topic),
                 Action::Unready => self.hub.unready(),
                 Action::Listens { node, anew, more, less } => self.hub.remote_listens(node, anew, more, &less),
-                Action::AllTold(told) => self.hub.set_all_told(told),
                 Action::Deaf(node) => self.hub.remote_deaf(node),
                 Action::Count { to, id, topic } => {
                     let subscribers = self.hub.shared.interest.subscribers(&topic) as u64;

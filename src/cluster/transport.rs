@@ -90,8 +90,8 @@ pub trait Link: Send + Sync + 'static {
 pub struct TransportCaps {
     /// What it is called in logs and statistics: `redis`, `nats`, `zenoh`.
     pub engine: &'static str,
-    /// [`Link::subscribe`] resolves only when every frame sent from then on arrives. Else interest spreads from node to node, and the relays confirm it to
-    /// each other, by which they also know who listens to what.
+    /// [`Link::subscribe`] resolves only when every frame sent from then on arrives, so the engine carries topics. Else it is asked for
+    /// [`Subject::All`] and for the own [`Subject::Node`] only: the relays tell each other who listens to what, and send to those nodes.
     pub confirms_interest: bool,
     /// Frames may vanish although the link is up on both sides, and nobody is told. The relay sends the number of the last frame after a quiet second.
     pub silent_loss: bool,
@@ -103,7 +103,7 @@ impl TransportCaps {
         Self { engine, confirms_interest: true, silent_loss: false }
     }
 
-    /// Interest spreads from node to node.
+    /// The engine carries no topics: the relays tell each other who listens.
     pub const fn peer_interest(mut self) -> Self {
         self.confirms_interest = false;
         self

@@ -142,10 +142,16 @@ impl Zenoh {
         }
         if self.listen.is_empty() {
             if let Some(far) = peers.iter().find(|peer| !peer.is_loopback()) {
-                return Err(EndpointError::new(&far.text, "may be on another machine: say where to listen, the default is the loopback"));
+                return Err(EndpointError::new(
+                    &far.text,
+                    "may be on another machine: say where to listen, the default is the loopback",
+                ));
             }
             if self.multicast {
-                return Err(EndpointError::new(LISTEN, "is not found by multicast: say where to listen, the default is the loopback"));
+                return Err(EndpointError::new(
+                    LISTEN,
+                    "is not found by multicast: say where to listen, the default is the loopback",
+                ));
             }
         }
         Ok((listen, peers))
