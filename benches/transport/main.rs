@@ -50,11 +50,11 @@ fn main() {
     });
     for (engine, transport) in &transports {
         row(&format!("{engine}, a link"), frames, |ready| {
-            (link_reads(Arc::clone(transport), frames, ready), Box::new(|| link_sends(Arc::clone(transport), frames)))
+            (link_reads(Arc::clone(transport), frames, ready), Box::new(|| link_sends(transport, frames)))
         });
     }
     for (engine, transport) in transports {
-        weigh(engine, transport, subjects);
+        weigh(engine, &transport, subjects);
     }
 }
 
@@ -100,7 +100,7 @@ fn link_reads(transport: Arc<dyn Transport>, frames: usize, ready: mpsc::Sender<
     })
 }
 
-fn link_sends(transport: Arc<dyn Transport>, frames: usize) {
+fn link_sends(transport: &Arc<dyn Transport>, frames: usize) {
     runtime().block_on(async {
         let (inbound, _arrivals) = inbound(1);
         let link = transport.connect(&identity(&cluster()), inbound).await.expect("it connects");
@@ -181,7 +181,7 @@ async fn bare_nats_sends(url: &str, frames: usize) {
 }
 
 /// Prints what a subscription takes of this process' memory, its topic's name not counted.
-fn weigh(engine: &str, transport: Arc<dyn Transport>, subjects: usize) {
+fn weigh(engine: &str, transport: &Arc<dyn Transport>, subjects: usize) {
     runtime().block_on(async {
         let (inbound, _arrivals) = inbound(1);
         let link = transport.connect(&identity(&cluster()), inbound).await.expect("it connects");
