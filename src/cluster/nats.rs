@@ -131,6 +131,9 @@ impl Nats {
 
     fn addrs(&self) -> Result<Vec<ServerAddr>, TransportError> {
         let parse = |url: &str| {
+            if url.trim().is_empty() {
+                return Err(TransportError::because("the URL of NATS is empty"));
+            }
             let addr: ServerAddr = url.trim().parse().map_err(|error| TransportError::new("reading the URL of NATS", error))?;
             match addr.scheme() {
                 "nats" | "tls" => Ok(addr),
