@@ -133,7 +133,7 @@ async fn write(mut to: OwnedWriteHalf, mut queued: mpsc::Receiver<(Instant, Vec<
             return;
         }
         if let Some(bytes_per_s) = now.bytes_per_s {
-            tokio::time::sleep(Duration::from_secs_f64(bytes.len() as f64 / f64::from(bytes_per_s))).await;
+            tokio::time::sleep(Duration::from_secs(1) * bytes.len() as u32 / bytes_per_s).await;
         }
     }
     // The end of a stream does not pass a black hole either.

@@ -43,10 +43,10 @@ impl Server {
 
     /// With this in its configuration file.
     pub fn nats_with(config: &str) -> Self {
-        Self::start(Kind::Nats, Some(config.to_owned()))
+        Self::start(Kind::Nats, Some(config))
     }
 
-    fn start(kind: Kind, config: Option<String>) -> Self {
+    fn start(kind: Kind, config: Option<&str>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("pubsub-server-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(name);
@@ -55,7 +55,7 @@ impl Server {
         loop {
             // Between finding a free port and the server's bind another process may take it: then the next one.
             let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-            let mut server = Self { kind, port, folder: folder.clone(), config: config.clone(), child: None };
+            let mut server = Self { kind, port, folder: folder.clone(), config: config.map(str::to_owned), child: None };
             if server.up() {
                 return server;
             }

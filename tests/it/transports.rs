@@ -242,7 +242,7 @@ async fn nats_needs_no_more_rights_than_it_says() {
     use actix_pubsub::cluster::Nats;
     let rights = r#"{ publish: "actix-pubsub.shop.>", subscribe: "actix-pubsub.shop.>" }"#;
     let server =
-        Server::nats_with(&format!(r#"authorization {{ users: [{{ user: shop, password: secret, permissions: {rights} }}] }}"#));
+        Server::nats_with(&format!("authorization {{ users: [{{ user: shop, password: secret, permissions: {rights} }}] }}"));
     // One of two addresses is enough; the other is nobody's.
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let nats = || Nats::new(&format!("nats://127.0.0.1:{free},{}", server.url()));
