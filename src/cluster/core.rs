@@ -171,11 +171,9 @@ impl Core {
         self.interest.lost();
         self.peers.lost();
         self.sent.doubt(self.timing.failure * 2, now);
+        // What others listen to is still the best that is known: were it forgotten, what is broadcast between the next link and the first note would have no
+        // number, and nobody would learn that it was not sent.
         self.actions.push_back(Action::Unready);
-        if !self.caps.confirms_interest {
-            let members: Vec<_> = self.members.nodes().map(|(node, _)| node).collect();
-            self.actions.extend(members.into_iter().map(Action::Deaf));
-        }
         self.actions.push_back(Action::Tell(ClusterEvent::LinkDown { reason }));
     }
 

@@ -12,6 +12,8 @@ pub(crate) mod options;
 pub(crate) mod peers;
 pub(crate) mod queue;
 pub(crate) mod relay;
+#[cfg(test)]
+mod sim;
 pub(crate) mod stats;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod fate;

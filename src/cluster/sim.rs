@@ -1,0 +1,638 @@
+//! Sim: whole clusters of cores on an imagined network, in imagined time, by seeds. A broker or a mesh of peers; links that are cut, nodes that pause
+//! and die, frames that vanish. `SEEDS=n` runs more of them, `SEED=n` one.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::time::Duration;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::cluster::core::Action;
+use crate::cluster::core::Ask;
+use crate::cluster::core::Core;
+use crate::cluster::core::Received;
+use crate::cluster::core::Timing;
+use crate::cluster::event::ClusterEvent;
+use crate::cluster::frame;
+use crate::cluster::frame::Fields;
+use crate::cluster::frame::Frame;
+use crate::cluster::frame::Kind;
+use crate::cluster::subject::Subject;
+use crate::cluster::transport::Outgoing;
+use crate::cluster::transport::TransportCaps;
+use crate::ids::NodeId;
+use crate::topic::Topic;
+
+const TIMING: Timing =
+    Timing { heartbeat: Duration::from_millis(100), failure: Duration::from_secs(1), linger: Duration::from_millis(150) };
+
+/// What may happen beside subscribing and broadcasting.
+#[derive(Debug, Clone, Copy)]
+struct Faults {
+    links: bool,
+    pauses: bool,
+    deaths: bool,
+    losses: bool,
+}
+
+const NONE: Faults = Faults { links: false, pauses: false, deaths: false, losses: false };
+
+/// Numbers from a seed: splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) % end as u64) as usize
+    }
+
+    fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+}
+
+struct Node {
+    id: NodeId,
+    core: Core,
+    listens: BTreeSet<Topic>,
+    /// Changed, and not told to the core yet.
+    changed: BTreeSet<Topic>,
+    ready: HashSet<Topic>,
+    /// Who listens to what, as this node was told.
+    others: HashMap<Topic, BTreeSet<NodeId>>,
+    link: bool,
+    linked_at: Instant,
+    paused_until: Instant,
+    ticked: Instant,
+    /// The engine has not seen it, has seen it, for what is asked.
+    asking: Option<(Ask, bool)>,
+    up: BTreeSet<NodeId>,
+    told_link: bool,
+    /// What it broadcast, by topic.
+    sent: HashMap<Topic, Vec<u64>>,
+    /// What it got, by origin and topic: the event, and what was lost since the first.
+    got: HashMap<(NodeId, Topic), (Vec<u64>, u64)>,
+    /// The last event of each origin.
+    last: HashMap<NodeId, u64>,
+    all: HashSet<u64>,
+    ever: HashSet<Topic>,
+}
+
+impl Node {
+    /// What another node listens to.
+    fn forget(&mut self, other: NodeId) {
+        for nodes in self.others.values_mut() {
+            nodes.remove(&other);
+        }
+    }
+}
+
+struct World {
+    now: Instant,
+    random: Random,
+    broker: bool,
+    nodes: BTreeMap<NodeId, Node>,
+    dead: HashSet<NodeId>,
+    /// What the broker knows.
+    asked: HashMap<NodeId, HashSet<Subject>>,
+    /// Frames on their way, from one to another; by a broker all come from one.
+    ways: BTreeMap<(NodeId, NodeId), VecDeque<Bytes>>,
+    /// Frames on their way to the broker.
+    to_broker: BTreeMap<NodeId, VecDeque<Outgoing>>,
+    topics: Vec<Topic>,
+    events: u64,
+    next_node: u64,
+    /// An event, and who must get it.
+    owed: Vec<(u64, NodeId)>,
+    seed: u64,
+}
+
+impl World {
+    fn new(seed: u64, broker: bool, nodes: usize, topics: usize) -> Self {
+        let mut world = Self {
+            now: Instant::now(),
+            random: Random(seed),
+            broker,
+            nodes: BTreeMap::new(),
+            dead: HashSet::new(),
+            asked: HashMap::new(),
+            ways: BTreeMap::new(),
+            to_broker: BTreeMap::new(),
+            topics: (0..topics).map(|at| Topic::parse(&format!("t{at}")).unwrap()).collect(),
+            events: 0,
+            next_node: 1,
+            owed: Vec::new(),
+            seed,
+        };
+        for _ in 0..nodes {
+            world.born();
+        }
+        world
+    }
+
+    fn born(&mut self) {
+        let id = NodeId::from_bits(self.next_node);
+        self.next_node += 1;
+        let caps = if self.broker { TransportCaps::new("sim") } else { TransportCaps::new("sim").peer_interest().silent_loss() };
+        let node = Node {
+            id,
+            core: Core::new(id, "n".into(), caps, TIMING, 1 << 20),
+            listens: BTreeSet::new(),
+            changed: BTreeSet::new(),
+            ready: HashSet::new(),
+            others: HashMap::new(),
+            link: false,
+            linked_at: self.now,
+            paused_until: self.now,
+            ticked: self.now,
+            asking: None,
+            up: BTreeSet::new(),
+            told_link: false,
+            sent: HashMap::new(),
+            got: HashMap::new(),
+            last: HashMap::new(),
+            all: HashSet::new(),
+            ever: HashSet::new(),
+        };
+        self.nodes.insert(id, node);
+    }
+
+    fn any(&mut self) -> NodeId {
+        let at = self.random.below(self.nodes.len());
+        *self.nodes.keys().nth(at).unwrap()
+    }
+
+    fn topic(&mut self) -> Topic {
+        let at = self.random.below(self.topics.len());
+        self.topics[at].clone()
+    }
+
+    // ---- what happens ------------------------------------------------------------------------------------------------
+
+    fn step(&mut self, faults: Faults, quiet: bool) {
+        self.now += Duration::from_millis(self.random.below(4) as u64);
+        let id = self.any();
+        match self.random.below(if quiet { 60 } else { 100 }) {
+            0..40 => self.turn(id),
+            40..60 => self.carry(),
+            60..75 => self.broadcast(id),
+            75..88 => self.subscribe(id),
+            88..91 if faults.links => self.cut(id),
+            91..93 if faults.pauses => {
+                let pause = self.random.below(3_000) as u64;
+                self.nodes.get_mut(&id).unwrap().paused_until = self.now + Duration::from_millis(pause);
+            }
+            93 if faults.deaths && self.nodes.len() > 2 && self.random.chance(10) => {
+                self.nodes.remove(&id);
+                self.dead.insert(id);
+                self.asked.remove(&id);
+                self.to_broker.remove(&id);
+                self.ways.retain(|(from, to), _| *from != id && *to != id);
+                self.born();
+            }
+            94..97 if faults.losses => self.lose(),
+            _ => self.carry(),
+        }
+    }
+
+    fn subscribe(&mut self, id: NodeId) {
+        let topic = self.topic();
+        let node = self.nodes.get_mut(&id).unwrap();
+        if !node.listens.remove(&topic) {
+            node.listens.insert(topic.clone());
+            node.ever.insert(topic.clone());
+            // What it got before belonged to another subscription.
+            node.got.retain(|(_, of), _| *of != topic);
+        }
+        node.changed.insert(topic);
+    }
+
+    fn broadcast(&mut self, id: NodeId) {
+        let topic = self.topic();
+        self.broadcast_to(id, &topic);
+    }
+
+    fn broadcast_to(&mut self, id: NodeId, topic: &Topic) {
+        self.events += 1;
+        let event = self.events;
+        let owed: Vec<_> = self
+            .nodes
+            .values()
+            .filter(|other| other.id != id && other.listens.contains(topic) && other.ready.contains(topic))
+            .filter(|other| self.broker || (other.up.contains(&id) && self.nodes[&id].up.contains(&other.id)))
+            .map(|other| other.id)
+            .collect();
+        let node = self.nodes.get_mut(&id).unwrap();
+        let subject = Subject::Topic(topic.clone());
+        if !self.broker && node.others.get(topic).is_none_or(BTreeSet::is_empty) {
+            // Nobody listens, as far as it knows: it has no number.
+            assert!(owed.is_empty(), "seed {}: {owed:?} listen to {topic}, and {id} does not know", self.seed);
+            return;
+        }
+        node.sent.entry(topic.clone()).or_default().push(event);
+        if !node.link {
+            node.core.refused(&subject, 1, self.now);
+            return;
+        }
+        let fields = Fields { topic: topic.as_str(), message: "m", codec: "c", ..Fields::default() };
+        let frame = frame::encode(Kind::Event, id, &fields, &event.to_le_bytes());
+        let outgoing = node.core.number(subject, frame, self.now);
+        self.owed.extend(owed.into_iter().map(|to| (event, to)));
+        self.send(id, outgoing);
+    }
+
+    fn send(&mut self, id: NodeId, outgoing: Outgoing) {
+        if !self.nodes[&id].link {
+            return;
+        }
+        if self.broker {
+            self.to_broker.entry(id).or_default().push_back(outgoing);
+            return;
+        }
+        let to: Vec<NodeId> = match &outgoing.subject {
+            Subject::All => self.nodes.keys().copied().filter(|other| *other != id).collect(),
+            Subject::Node(node) => vec![*node],
+            Subject::Topic(topic) => self.nodes[&id].others.get(topic).into_iter().flatten().copied().collect(),
+        };
+        for other in to {
+            if self.nodes.get(&other).is_some_and(|other| other.link) {
+                self.ways.entry((id, other)).or_default().push_back(outgoing.frame.clone());
+            }
+        }
+    }
+
+    /// The network brings something on.
+    fn carry(&mut self) {
+        if self.broker {
+            let senders: Vec<_> = self.to_broker.iter().filter(|(_, way)| !way.is_empty()).map(|(id, _)| *id).collect();
+            if !senders.is_empty() && self.random.chance(60) {
+                let from = senders[self.random.below(senders.len())];
+                let outgoing = self.to_broker.get_mut(&from).unwrap().pop_front().unwrap();
+                for (to, subjects) in &self.asked {
+                    if subjects.contains(&outgoing.subject) {
+                        self.ways.entry((NodeId::from_bits(0), *to)).or_default().push_back(outgoing.frame.clone());
+                    }
+                }
+            }
+            let id = self.any();
+            let node = self.nodes.get_mut(&id).unwrap();
+            if let Some((ask, seen)) = &mut node.asking
+                && node.link
+            {
+                *seen = true;
+                let subjects = self.asked.entry(id).or_default();
+                match ask {
+                    Ask::Subscribe(topics) => subjects.extend(topics.iter().cloned().map(Subject::Topic)),
+                    Ask::Unsubscribe(topics) => topics.iter().for_each(|topic| {
+                        subjects.remove(&Subject::Topic(topic.clone()));
+                    }),
+                }
+            }
+        }
+        let ways: Vec<_> = self.ways.iter().filter(|(_, way)| !way.is_empty()).map(|(ends, _)| *ends).collect();
+        if ways.is_empty() {
+            return;
+        }
+        let (from, to) = ways[self.random.below(ways.len())];
+        if self.nodes[&to].paused_until > self.now {
+            return;
+        }
+        for _ in 0..=self.random.below(8) {
+            let Some(frame) = self.ways.get_mut(&(from, to)).and_then(VecDeque::pop_front) else { break };
+            self.receive(to, &frame);
+        }
+    }
+
+    fn lose(&mut self) {
+        let ways: Vec<_> = self.ways.iter().filter(|(_, way)| !way.is_empty()).map(|(ends, _)| *ends).collect();
+        if let Some(ends) = (!ways.is_empty()).then(|| ways[self.random.below(ways.len())]) {
+            let way = self.ways.get_mut(&ends).unwrap();
+            let at = self.random.below(way.len());
+            way.remove(at);
+        }
+    }
+
+    fn receive(&mut self, to: NodeId, bytes: &Bytes) {
+        let seed = self.seed;
+        let node = self.nodes.get_mut(&to).unwrap();
+        let before = Frame::decode(bytes, usize::MAX).unwrap();
+        if before.kind == Kind::Event && before.origin != to {
+            let topic = before.topic().unwrap();
+            assert!(node.ever.contains(&topic), "seed {seed}: {to} never listened to {topic}");
+        }
+        let received = node.core.receive(bytes, self.now);
+        let delivered = match received {
+            Received::Deliver { topic, frame } => {
+                let event = u64::from_le_bytes(frame.payload.try_into().unwrap());
+                Some((frame.origin, topic, event))
+            }
+            Received::Refused(error) => panic!("seed {seed}: {error}"),
+            Received::Taken | Received::Own | Received::Old | Received::Unasked => None,
+        };
+        self.act(to);
+        let node = self.nodes.get_mut(&to).unwrap();
+        if let Some((origin, topic, event)) = delivered {
+            assert_ne!(origin, to, "seed {seed}: its own");
+            assert!(node.all.insert(event), "seed {seed}: {to} got {event} twice");
+            let last = node.last.insert(origin, event);
+            assert!(last.is_none_or(|last| last < event), "seed {seed}: {to} got {event} of {origin} after {last:?}");
+            if node.listens.contains(&topic) {
+                node.got.entry((origin, topic)).or_default().0.push(event);
+            }
+        }
+        self.act(to);
+    }
+
+    fn cut(&mut self, id: NodeId) {
+        let node = self.nodes.get_mut(&id).unwrap();
+        if !node.link {
+            return;
+        }
+        node.link = false;
+        node.asking = None;
+        node.linked_at = self.now + Duration::from_millis(self.random.below(2_500) as u64);
+        node.core.link_down("cut".into(), self.now);
+        self.asked.remove(&id);
+        self.to_broker.remove(&id);
+        for ((from, to), way) in &mut self.ways {
+            if *from == id || *to == id {
+                way.clear();
+            }
+        }
+        self.act(id);
+    }
+
+    /// A turn of a node's relay.
+    fn turn(&mut self, id: NodeId) {
+        let now = self.now;
+        let node = self.nodes.get_mut(&id).unwrap();
+        if node.paused_until > now {
+            return;
+        }
+        if !node.link && node.linked_at <= now {
+            node.link = true;
+            self.asked.insert(id, [Subject::All, Subject::Node(id)].into());
+            node.core.link_up(now);
+        }
+        if now.saturating_duration_since(node.ticked) >= TIMING.heartbeat / 4 {
+            node.ticked = now;
+            node.core.tick(now);
+        }
+        for topic in std::mem::take(&mut node.changed) {
+            node.core.listens(&topic, node.listens.contains(&topic), now);
+        }
+        match node.asking.take() {
+            Some((Ask::Subscribe(topics), true)) => node.core.confirmed(topics),
+            Some(waits @ (_, false)) => node.asking = Some(waits),
+            Some((Ask::Unsubscribe(_), true)) | None => {}
+        }
+        while node.asking.is_none() && node.link {
+            let (listens, ready) = (&node.listens, &mut node.ready);
+            let ask = node.core.ask(now, |topic| {
+                let gone = !listens.contains(topic);
+                if gone {
+                    ready.remove(topic);
+                }
+                gone
+            });
+            let Some(ask) = ask else { break };
+            if node.core.engine_routes() {
+                node.asking = Some((ask, false));
+            } else if let Ask::Subscribe(topics) = ask {
+                node.core.confirmed(topics);
+            }
+        }
+        node.core.tell_peers(now);
+        self.act(id);
+    }
+
+    fn act(&mut self, id: NodeId) {
+        let seed = self.seed;
+        while let Some(action) = self.nodes.get_mut(&id).unwrap().core.action() {
+            let node = self.nodes.get_mut(&id).unwrap();
+            match action {
+                Action::Send(outgoing) => self.send(id, outgoing),
+                Action::Ready(topic) => {
+                    node.ready.insert(topic);
+                }
+                Action::Unready => node.ready.clear(),
+                Action::Listens { node: other, anew, more, less } => {
+                    if anew {
+                        node.forget(other);
+                    }
+                    for topic in more {
+                        node.others.entry(topic).or_default().insert(other);
+                    }
+                    for topic in less {
+                        node.others.entry(topic).or_default().remove(&other);
+                    }
+                }
+                Action::Deaf(other) => node.forget(other),
+                Action::Tell(ClusterEvent::NodeUp { node: other }) => {
+                    assert!(node.up.insert(other.id), "seed {seed}: {} is up twice", other.id);
+                }
+                Action::Tell(ClusterEvent::NodeDown { node: other, .. }) => {
+                    assert!(node.up.remove(&other.id), "seed {seed}: {} is down twice", other.id);
+                }
+                Action::Tell(ClusterEvent::LinkUp) => {
+                    assert!(!std::mem::replace(&mut node.told_link, true), "seed {seed}: the link is up twice");
+                }
+                Action::Tell(ClusterEvent::LinkDown { .. }) => {
+                    assert!(std::mem::replace(&mut node.told_link, false), "seed {seed}: the link is down twice");
+                }
+                Action::Tell(ClusterEvent::Lost { origin, topic, events }) => {
+                    let topic = topic.expect("nothing is sent to one node here");
+                    // Before the first that arrived it is nobody's.
+                    if let Some((_, lost)) = node.got.get_mut(&(origin, topic)) {
+                        *lost += events;
+                    }
+                }
+                Action::Nodes | Action::Counted { .. } => {}
+                Action::Count { to, id: ask, .. } => node.core.answer_count(to, ask, 0),
+            }
+        }
+    }
+
+    // ---- what must be true -------------------------------------------------------------------------------------------
+
+    /// Nothing happens any more until everybody knows everything.
+    fn settle(&mut self) {
+        for node in self.nodes.values_mut() {
+            node.paused_until = self.now;
+            node.linked_at = node.linked_at.min(self.now);
+        }
+        // Simulated time enough for every time-out, and every frame on its way.
+        let until = self.now + TIMING.failure * 4;
+        while self.now < until {
+            self.step(NONE, true);
+            self.now += Duration::from_millis(8);
+            let ids: Vec<_> = self.nodes.keys().copied().collect();
+            for id in ids {
+                self.turn(id);
+            }
+            for _ in 0..self.nodes.len() * 20 {
+                self.carry();
+            }
+        }
+        while self.ways.values().any(|way| !way.is_empty()) || self.to_broker.values().any(|way| !way.is_empty()) {
+            self.carry();
+        }
+    }
+
+    fn check_settled(&self) {
+        let seed = self.seed;
+        for node in self.nodes.values() {
+            let others: BTreeSet<_> = self.nodes.keys().copied().filter(|other| *other != node.id).collect();
+            assert_eq!(node.up, others, "seed {seed}: what {} knows of the others", node.id);
+            for topic in &node.listens {
+                assert!(node.ready.contains(topic), "seed {seed}: {topic} is not ready on {}", node.id);
+            }
+            for (topic, nodes) in node.others.iter().filter(|_| !self.broker) {
+                for other in nodes {
+                    assert!(self.nodes[other].listens.contains(topic), "seed {seed}: {other} left {topic} long ago");
+                }
+            }
+        }
+    }
+
+    fn check_owed(&self) {
+        for (event, to) in &self.owed {
+            let node = &self.nodes[to];
+            assert!(node.all.contains(event), "seed {}: {to} did not get {event}, which it was owed", self.seed);
+        }
+    }
+
+    /// From the first that arrived on: what was sent arrived, or was told as lost.
+    fn check_exact(&self) {
+        for node in self.nodes.values() {
+            for ((origin, topic), (got, lost)) in &node.got {
+                let Some(sender) = self.nodes.get(origin) else { continue };
+                if !node.listens.contains(topic) {
+                    continue;
+                }
+                let after = sender.sent[topic].iter().filter(|event| **event >= got[0]).count() as u64;
+                let (got, seed) = (got.len() as u64, self.seed);
+                assert_eq!(
+                    got + lost,
+                    after,
+                    "seed {seed}: {} got {got} of {after} of {origin} on {topic}, lost {lost}",
+                    node.id
+                );
+            }
+        }
+    }
+}
+
+fn seeds(default: u64, run: impl Fn(u64)) {
+    if let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
+        return run(seed);
+    }
+    let count = std::env::var("SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(default);
+    (1..=count).for_each(run);
+}
+
+fn world(seed: u64, broker: bool) -> World {
+    let mut random = Random(seed ^ 0x5eed);
+    let mut world = World::new(seed, broker, 2 + random.below(4), 1 + random.below(3));
+    world.settle();
+    world
+}
+
+#[test]
+fn once_ready_nothing_is_missed_or_doubled_under_churn() {
+    for broker in [true, false] {
+        seeds(60, |seed| {
+            let mut world = world(seed, broker);
+            for _ in 0..1_000 {
+                // A subscription that ends is owed nothing any more.
+                world.step(NONE, false);
+                forget_owed(&mut world);
+            }
+            world.settle();
+            world.check_settled();
+            world.check_owed();
+        });
+    }
+}
+
+/// Who has unsubscribed in between is owed nothing.
+fn forget_owed(world: &mut World) {
+    let World { owed, nodes, .. } = world;
+    owed.retain(|(event, to)| {
+        if nodes[to].all.contains(event) {
+            return false;
+        }
+        let topic = nodes.values().flat_map(|node| &node.sent).find(|(_, events)| events.binary_search(event).is_ok());
+        topic.is_none_or(|(topic, _)| nodes[to].listens.contains(topic) && nodes[to].ready.contains(topic))
+    });
+}
+
+#[test]
+fn after_cuts_and_pauses_what_did_not_arrive_was_told_exactly() {
+    seeds(60, |seed| {
+        let mut world = world(seed, true);
+        for _ in 0..1_000 {
+            world.step(Faults { links: true, pauses: true, deaths: false, losses: false }, false);
+        }
+        world.settle();
+        world.check_settled();
+        world.check_exact();
+    });
+}
+
+#[test]
+fn over_peers_that_lose_frames_what_did_not_arrive_is_told_with_the_next_that_does() {
+    seeds(60, |seed| {
+        let mut world = world(seed, false);
+        for _ in 0..1_000 {
+            world.step(Faults { links: true, pauses: true, deaths: false, losses: true }, false);
+        }
+        world.settle();
+        world.check_settled();
+        let ids: Vec<_> = world.nodes.keys().copied().collect();
+        for id in ids {
+            for topic in world.topics.clone() {
+                world.broadcast_to(id, &topic);
+            }
+        }
+        world.settle();
+        world.check_exact();
+    });
+}
+
+#[test]
+fn nodes_that_die_are_gone_and_those_that_come_are_known() {
+    for broker in [true, false] {
+        seeds(60, |seed| {
+            let mut world = world(seed, broker);
+            for _ in 0..1_000 {
+                world.step(Faults { links: true, pauses: true, deaths: true, losses: !broker }, false);
+            }
+            world.settle();
+            world.check_settled();
+        });
+    }
+}
+
+#[test]
+fn twenty_nodes_send_only_to_those_that_listen() {
+    for broker in [true, false] {
+        let mut world = World::new(7, broker, 20, 40);
+        world.settle();
+        for _ in 0..20_000 {
+            world.step(NONE, false);
+        }
+        world.settle();
+        world.check_settled();
+        let World { nodes, .. } = &world;
+        let delivered: usize = nodes.values().map(|node| node.all.len()).sum();
+        assert!(delivered > 1_000, "{delivered} were delivered");
+    }
+}
