@@ -1,0 +1,45 @@
+//! Trace: one OpenTelemetry trace spans a publisher and the deliveries on other nodes.
+
+use std::time::Duration;
+
+use actix::prelude::*;
+use actix_pubsub::cluster::Memory;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::trace::InMemorySpanExporter;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::SpanData;
+use tracing_subscriber::layer::SubscriberExt;
+
+use crate::cluster::listen;
+use crate::cluster::nodes;
+use crate::cluster::take;
+use crate::support::Note;
+use crate::support::until;
+
+fn named(spans: &InMemorySpanExporter, name: &str) -> Vec<SpanData> {
+    spans.get_finished_spans().unwrap().into_iter().filter(|span| span.name == name).collect()
+}
+
+#[test]
+fn a_delivery_on_another_node_is_a_child_of_the_publishers_span() {
+    let spans = InMemorySpanExporter::default();
+    let provider = SdkTracerProvider::builder().with_simple_exporter(spans.clone()).build();
+    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+    // The relays run on threads of their own, so it is that of the whole process; no other test asks for spans.
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).unwrap();
+    System::new().block_on(async {
+        let nodes = nodes(&Memory::new(), 3).await;
+        let (mut one, mut two) = (listen(&nodes[1], "t").await, listen(&nodes[2], "t").await);
+        nodes[0].broadcast("t", Note(1)).unwrap();
+        tracing::info_span!("publish").in_scope(|| nodes[0].broadcast("t", Note(2)).unwrap());
+        assert_eq!((take(&mut one, 2).await, take(&mut two, 2).await), (vec![1, 2], vec![1, 2]));
+        until("the deliveries are recorded", || named(&spans, "pubsub.deliver").len() == 2).await;
+        let publish = &named(&spans, "publish")[0];
+        for deliver in named(&spans, "pubsub.deliver") {
+            assert_eq!(deliver.span_context.trace_id(), publish.span_context.trace_id());
+            assert_eq!(deliver.parent_span_id, publish.span_context.span_id());
+            assert!(deliver.parent_span_is_remote);
+        }
+        actix::clock::timeout(Duration::from_secs(20), nodes[0].shutdown()).await.unwrap();
+    });
+}
