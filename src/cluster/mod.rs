@@ -1,4 +1,30 @@
 //! Cluster: one pub/sub over many processes. Knows frames, members and engines, no subscribers.
+//!
+//! ```text
+//!  broadcast ─► hub ─► outbound ─► relay ─► Link ═══ engine ═══ Link ─► inbound ─► relay ─► ports of who listens there
+//!               encodes  bounded    the      of a    Redis,             bounded    checks
+//!               once     queue      actor  Transport NATS, …            queue      numbers
+//! ```
+//! [`Builder::cluster`](crate::Builder::cluster) makes a pub/sub a node. Its relay, an actor in an arbiter of its own, meets those of the other nodes at an engine: [`Redis`] (feature `redis`),
+//! [`Nats`] (`nats`), [`Zenoh`] (`zenoh`; no server at all), [`Memory`] in one process, or a [`Transport`] of your own.
+//!
+//! # Guarantees
+//! * A broadcast crosses to each node that listens to its topic once, whatever the number of its subscribers there, and to no other.
+//! * One publisher's events reach a subscriber on another node in the publisher's order, across topics.
+//! * Once [`cluster_ready`](crate::Subscription::cluster_ready) has resolved, what another node broadcasts after that arrives, or is told as lost.
+//! * Nothing is lost silently: [`ClusterEvent::Lost`] counts exactly what did not arrive, from the first that arrived from a node on a topic on;
+//!   [`Receipt::cluster`](crate::Receipt) says what was not sent.
+//! * Neither another node nor the engine can make a broadcast wait or fail, or keep it from this node's subscribers. What waits for the engine is bounded.
+//! * A node that dies, leaves or hangs is [`NodeDown`](ClusterEvent::NodeDown) once, within the failure time-out.
+//! * Whatever bytes an engine brings are read, or counted and dropped.
+//!
+//! # Who may do what
+//! Whoever may publish at the engine may say anything in any node's name: a cluster is as safe as its engine. Give it credentials, TLS and rights for the names that [`Subject`] gives.
+//!
+//! # Two kinds of engines
+//! Redis and NATS carry topics: a relay asks for those that its node listens to, and the engine confirms it. Over zenoh and other meshes the relays tell each other what they listen to
+//! and confirm it to each other ([`TransportCaps::confirms_interest`]), so a node also knows when nobody listens, and sends nothing.
+//!
 pub(crate) mod core;
 pub(crate) mod event;
 pub(crate) mod frame;

@@ -548,7 +548,7 @@ fn world(seed: u64, broker: bool) -> World {
 #[test]
 fn once_ready_nothing_is_missed_or_doubled_under_churn() {
     for broker in [true, false] {
-        seeds(60, |seed| {
+        seeds(30, |seed| {
             let mut world = world(seed, broker);
             for _ in 0..1_000 {
                 // A subscription that ends is owed nothing any more.
@@ -576,7 +576,7 @@ fn forget_owed(world: &mut World) {
 
 #[test]
 fn after_cuts_and_pauses_what_did_not_arrive_was_told_exactly() {
-    seeds(60, |seed| {
+    seeds(30, |seed| {
         let mut world = world(seed, true);
         for _ in 0..1_000 {
             world.step(Faults { links: true, pauses: true, deaths: false, losses: false }, false);
@@ -589,7 +589,7 @@ fn after_cuts_and_pauses_what_did_not_arrive_was_told_exactly() {
 
 #[test]
 fn over_peers_that_lose_frames_what_did_not_arrive_is_told_with_the_next_that_does() {
-    seeds(60, |seed| {
+    seeds(30, |seed| {
         let mut world = world(seed, false);
         for _ in 0..1_000 {
             world.step(Faults { links: true, pauses: true, deaths: false, losses: true }, false);
@@ -610,7 +610,7 @@ fn over_peers_that_lose_frames_what_did_not_arrive_is_told_with_the_next_that_do
 #[test]
 fn nodes_that_die_are_gone_and_those_that_come_are_known() {
     for broker in [true, false] {
-        seeds(60, |seed| {
+        seeds(30, |seed| {
             let mut world = world(seed, broker);
             for _ in 0..1_000 {
                 world.step(Faults { links: true, pauses: true, deaths: true, losses: !broker }, false);
