@@ -11,6 +11,7 @@ use actix_http::ws::Item;
 use actix_pubsub::Payload;
 use actix_pubsub::PubSub;
 use actix_pubsub::Topic;
+use actix_pubsub::cluster::Memory;
 use actix_pubsub::log::MemoryStore;
 use actix_pubsub::web::Authorize;
 use actix_pubsub::web::Decision;
@@ -450,6 +451,31 @@ fn who_is_disconnected_expired_or_not_allowed_any_more_is_cut_off() {
         pubsub.disconnect("ann").unwrap();
         assert_eq!(ann.closed().await, 4500);
         assert_eq!(ben.ask(&json!({"type":"ping","ref":1})).await["type"], "pong");
+    });
+}
+
+#[test]
+fn another_node_of_the_cluster_reaches_and_disconnects_the_clients_of_this_one() {
+    let network = Memory::new();
+    let node = || PubSub::builder().cluster(network.clone()).build().unwrap();
+    let (pubsub, elsewhere) = (node(), node());
+    Edge::builder().authorize(Shared).attach(&pubsub).unwrap();
+    // Made as every program of this cluster makes it: the types of an endpoint are known from then on.
+    Edge::builder().attach(&elsewhere).unwrap();
+    check_with(&pubsub, plain, async |pubsub, addr| {
+        let (mut ann, mut eve) = (Client::connect(addr, "ann").await, Client::connect(addr, "eve").await);
+        ann.subscribe("ann+ben").await;
+        // The topic and the identities of both: a socket does not wait for the cluster, so the test does.
+        crate::support::until("the cluster knows of the clients", || {
+            let stats = pubsub.stats().cluster.unwrap();
+            stats.topics == 3 && elsewhere.nodes().len() == 1
+        })
+        .await;
+        elsewhere.broadcast("ann+ben", said("from afar")).unwrap();
+        assert_eq!(ann.json().await["data"]["text"], "from afar");
+        elsewhere.disconnect("ann").unwrap();
+        assert_eq!(ann.closed().await, 4500);
+        assert_eq!(eve.ask(&json!({"type":"ping","ref":1})).await["type"], "pong");
     });
 }
 
