@@ -88,6 +88,8 @@ pub struct Nats {
     urls: Box<str>,
     auth: Auth,
     client_name: Box<str>,
+    root_certificates: Option<PathBuf>,
+    client_certificate: Option<(PathBuf, PathBuf)>,
 }
 
 #[derive(Clone)]
@@ -102,7 +104,13 @@ impl Nats {
     /// The servers at `nats://[user:password@]host[:port]` (or `token@`), or `tls://` for TLS, which a server may ask for in any case. Several of one
     /// cluster are separated by commas and tried in any order; the first that says who connects says it for all.
     pub fn new(urls: &str) -> Self {
-        Self { urls: urls.into(), auth: Auth::OfUrl, client_name: "actix-pubsub".into() }
+        Self {
+            urls: urls.into(),
+            auth: Auth::OfUrl,
+            client_name: "actix-pubsub".into(),
+            root_certificates: None,
+            client_certificate: None,
+        }
     }
 
     /// Who connects. Replaces what was said before, and what the URL says.
@@ -120,6 +128,18 @@ impl Nats {
     /// The file with the user's JWT and seed, read at each connection. Replaces what was said before.
     pub fn credentials_file(mut self, path: impl AsRef<Path>) -> Self {
         self.auth = Auth::Credentials(path.as_ref().to_owned());
+        self
+    }
+
+    /// For TLS: a file of certificates as PEM that the server's may be signed by, beside those that the system trusts. Read at each connection.
+    pub fn root_certificates_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.root_certificates = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// For TLS: the files of this client's certificate and of its key, as PEM. Read at each connection.
+    pub fn client_certificate_files(mut self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
+        self.client_certificate = Some((certificate.as_ref().to_owned(), key.as_ref().to_owned()));
         self
     }
 
@@ -144,7 +164,13 @@ impl Nats {
     }
 
     async fn options(&self) -> Result<ConnectOptions, TransportError> {
-        let options = ConnectOptions::new();
+        let mut options = ConnectOptions::new();
+        if let Some(path) = &self.root_certificates {
+            options = options.add_root_certificates(path.clone());
+        }
+        if let Some((certificate, key)) = &self.client_certificate {
+            options = options.add_client_certificate(certificate.clone(), key.clone());
+        }
         Ok(match &self.auth {
             Auth::OfUrl => match self.addrs()?.iter().find_map(|addr| Some((addr.username()?.to_owned(), addr.password()))) {
                 Some((user, Some(password))) => options.user_and_password(decoded(&user), decoded(password)),

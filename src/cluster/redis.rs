@@ -21,9 +21,7 @@ use bytes::Bytes;
 use redis::AsyncConnectionConfig;
 use redis::Client;
 use redis::ConnectionAddr;
-use redis::IntoConnectionInfo;
 use redis::Pipeline;
-use redis::ProtocolVersion;
 use redis::PushInfo;
 use redis::PushKind;
 use redis::RedisError;
@@ -46,6 +44,7 @@ use crate::cluster::transport::Transport;
 use crate::cluster::transport::TransportCaps;
 use crate::cluster::transport::TransportError;
 use crate::cluster::transport::Work;
+use crate::log::redis::address::client_at;
 
 /// A cluster over the pub/sub of a Redis server, version 6 or later (feature `redis`).
 ///
@@ -60,7 +59,7 @@ use crate::cluster::transport::Work;
 /// what another node publishes at another of them may still pass by a subscription that was confirmed just now.
 ///
 /// # Limits
-/// No TLS: `rediss://` is refused, since it would bring in a TLS stack with a C build; put a tunnel in between. A frame is at most 512 MB, the default
+/// TLS needs the feature `redis-tls` (rustls with ring): without it `rediss://` is refused. A frame is at most 512 MB, the default
 /// of the server's `proto-max-bulk-len`.
 ///
 /// ```
@@ -68,18 +67,19 @@ use crate::cluster::transport::Work;
 /// use actix_pubsub::cluster::Transport;
 ///
 /// assert!(Redis::new("redis://user:password@127.0.0.1:6379").client_name("shop-1").check().is_ok());
-/// assert!(Redis::new("rediss://127.0.0.1:6379").check().is_err());
+/// assert_eq!(Redis::new("rediss://127.0.0.1:6379").check().is_ok(), cfg!(feature = "redis-tls"));
 /// ```
 #[derive(Clone)]
 pub struct Redis {
     url: Box<str>,
     client_name: Box<str>,
+    root_certificate: Option<Arc<[u8]>>,
 }
 
 impl Redis {
     /// The server at `redis://[user:password@]host[:port]`, or `redis+unix:///path`. Looked at by [`check`](Transport::check) and at each connection.
     pub fn new(url: &str) -> Self {
-        Self { url: url.into(), client_name: "actix-pubsub".into() }
+        Self { url: url.into(), client_name: "actix-pubsub".into(), root_certificate: None }
     }
 
     /// What `CLIENT LIST` shows: 1 to 64 characters that are visible, of ASCII and no space. Default: `actix-pubsub`.
@@ -88,20 +88,20 @@ impl Redis {
         self
     }
 
+    /// For `rediss://` (feature `redis-tls`): a certificate as PEM that the server's is signed by, instead of those that the system trusts.
+    #[cfg(feature = "redis-tls")]
+    pub fn root_certificate(mut self, pem: impl Into<Arc<[u8]>>) -> Self {
+        self.root_certificate = Some(pem.into());
+        self
+    }
+
     fn client(&self) -> Result<Client, TransportError> {
-        if self.url.starts_with("rediss:") || self.url.starts_with("valkeys:") {
-            return Err(TransportError::because("rediss:// is not supported: Redis is reached without TLS, or through a tunnel"));
-        }
         let named = (1..=CLIENT_NAME_BYTES_MAX).contains(&self.client_name.len());
         if !named || !self.client_name.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(TransportError::because("the client name must be 1 to 64 visible characters of ASCII, no space"));
         }
-        let bad = |error| TransportError::new("reading the URL of Redis", error);
-        let info = (&*self.url).into_connection_info().map_err(bad)?;
-        let tcp = info.tcp_settings().clone().set_nodelay(true);
-        // A connection of the third version takes commands while it is subscribed.
-        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        Client::open(info.set_tcp_settings(tcp).set_redis_settings(redis)).map_err(bad)
+        client_at(&self.url, self.root_certificate.as_deref())
+            .map_err(|error| TransportError::new("reading the URL of Redis", error))
     }
 }
 
@@ -397,7 +397,9 @@ mod tests {
             assert!(Redis::new(good).check().is_ok(), "{good}");
             assert!(!format!("{:?}", Redis::new(good)).contains("secret"));
         }
-        for bad in ["", "h:6379", "http://h", "rediss://h", "redis://h:port"] {
+        #[cfg(not(feature = "redis-tls"))]
+        assert!(Redis::new("rediss://h").check().is_err());
+        for bad in ["", "h:6379", "http://h", "redis://h:port"] {
             assert!(Redis::new(bad).check().is_err(), "{bad:?}");
         }
         let named = |name: &str| Redis::new("redis://h").client_name(name).check().is_ok();

@@ -33,6 +33,8 @@ mod stream_regressions;
 mod supervised;
 mod support;
 mod tidy;
+#[cfg(all(feature = "nats", feature = "redis-tls"))]
+mod tls;
 #[cfg(feature = "opentelemetry")]
 mod trace;
 #[cfg(any(feature = "nats", feature = "redis"))]

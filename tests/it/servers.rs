@@ -28,6 +28,8 @@ pub struct Server {
 enum Kind {
     /// With an append-only file, synced at every write: what was answered survives a kill.
     Redis,
+    /// Over TLS, and keeps nothing.
+    RedisTls,
     /// With `JetStream`.
     Nats,
 }
@@ -39,6 +41,12 @@ impl Server {
 
     pub fn nats() -> Self {
         Self::start(Kind::Nats, None)
+    }
+
+    /// That speaks TLS only, with these files, and wants this password.
+    pub fn redis_with_tls(certificate: &str, key: &str, password: &str) -> Self {
+        let config = format!("tls-cert-file {certificate}\ntls-key-file {key}\ntls-auth-clients no\nrequirepass {password}\n");
+        Self::start(Kind::RedisTls, Some(&config))
     }
 
     /// With this in its configuration file.
@@ -87,6 +95,14 @@ impl Server {
                 command.arg(&self.folder);
                 command
             }
+            Kind::RedisTls => {
+                let path = self.folder.join("redis.conf");
+                std::fs::write(&path, self.config.as_deref().unwrap_or_default()).unwrap();
+                let mut command = Command::new("redis-server");
+                command.arg(path).args(["--port", "0", "--tls-port", &port, "--bind", "127.0.0.1", "--save", "", "--dir"]);
+                command.arg(&self.folder);
+                command
+            }
             Kind::Nats => {
                 let mut command = Command::new("nats-server");
                 command.args(["-a", "127.0.0.1", "-p", &port, "-js", "-sd"]).arg(&self.folder);
@@ -121,6 +137,8 @@ impl Server {
         let asked = match self.kind {
             Kind::Redis => stream.write_all(b"PING\r\n"),
             Kind::Nats => Ok(()),
+            // What comes then is not for us.
+            Kind::RedisTls => return true,
         };
         asked.is_ok() && stream.read_exact(&mut answer).is_ok() && matches!(&answer, b"+PONG" | b"INFO ")
     }
@@ -174,6 +192,7 @@ impl Server {
     pub fn url(&self) -> String {
         match self.kind {
             Kind::Redis => format!("redis://127.0.0.1:{}", self.port),
+            Kind::RedisTls => format!("rediss://localhost:{}", self.port),
             Kind::Nats => format!("nats://127.0.0.1:{}", self.port),
         }
     }

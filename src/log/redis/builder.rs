@@ -12,11 +12,12 @@ use crate::log::server::ServerSettings;
 #[derive(Debug, Clone)]
 pub struct RedisBuilder {
     pub(super) server: ServerSettings,
+    root_certificate: Option<Box<[u8]>>,
 }
 
 impl RedisBuilder {
     pub(super) fn new(url: &str) -> Self {
-        Self { server: ServerSettings::new(url, "", Limits::default()) }
+        Self { server: ServerSettings::new(url, "", Limits::default()), root_certificate: None }
     }
 
     /// Put before each topic to make the key of its stream. None by default, so that `orders` is the stream `orders`; without `*` and control characters.
@@ -28,6 +29,13 @@ impl RedisBuilder {
     /// What the store takes at once.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.server.limits = limits;
+        self
+    }
+
+    /// For `rediss://` (feature `redis-tls`): a certificate as PEM that the server's is signed by, instead of those that the system trusts.
+    #[cfg(feature = "redis-tls")]
+    pub fn root_certificate(mut self, pem: impl Into<Box<[u8]>>) -> Self {
+        self.root_certificate = Some(pem.into());
         self
     }
 
@@ -48,6 +56,6 @@ impl RedisBuilder {
     /// # Errors
     /// [`StoreError::Engine`] if the URL is none, or the prefix may not be one.
     pub fn open(self) -> Result<RedisStore, StoreError> {
-        Ok(RedisStore { shared: Shared::new(&self.server)? })
+        Ok(RedisStore { shared: Shared::new(&self.server, self.root_certificate.as_deref())? })
     }
 }

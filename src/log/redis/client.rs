@@ -19,6 +19,7 @@ use crate::log::entry::Group;
 use crate::log::entry::Limits;
 use crate::log::error::Outcome;
 use crate::log::error::StoreError;
+use crate::log::redis::address::client_at;
 use crate::log::redis::error::Fault;
 use crate::log::redis::error::is_busy;
 use crate::log::redis::error::refused;
@@ -105,15 +106,9 @@ fn is_no_script(error: &RedisError) -> bool {
 }
 
 impl Shared {
-    pub(super) fn new(settings: &ServerSettings) -> Result<Arc<Self>, StoreError> {
+    pub(super) fn new(settings: &ServerSettings, root_certificate: Option<&[u8]>) -> Result<Arc<Self>, StoreError> {
         let keys = Keys::new(&settings.prefix).ok_or_else(|| Fault::Prefix.engine())?;
-        let info =
-            redis::IntoConnectionInfo::into_connection_info(settings.url.0.as_str()).map_err(|error| refused(error, None))?;
-        let tcp = info.tcp_settings().clone().set_nodelay(true);
-        // What changes is told by the third version of the protocol only.
-        let redis = info.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
-        let info = info.set_tcp_settings(tcp).set_redis_settings(redis);
-        let client = redis::Client::open(info).map_err(|error| refused(error, None))?;
+        let client = client_at(&settings.url.0, root_certificate).map_err(|error| refused(error, None))?;
         let home = Home::start().map_err(|error| Fault::Thread(error).engine())?;
         let watches = Arc::new(Watches::default());
         let changed = {

@@ -51,6 +51,7 @@ mod gap;
 mod groups;
 mod keys;
 mod link;
+pub(crate) mod address;
 mod page;
 mod reply;
 mod script;
@@ -130,7 +131,7 @@ impl RedisStore {
     /// How long a method waits for the server, unless told otherwise.
     pub const TIMEOUT_DEFAULT: Duration = server::TIMEOUT_DEFAULT;
 
-    /// A store at this URL, `redis://[user:password@]host[:port][/database]`, with the default settings. Connects when it is first used.
+    /// A store at this URL, `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS with the feature `redis-tls`, with the default settings. Connects when it is first used.
     ///
     /// # Errors
     /// [`StoreError::Engine`] if the URL is none.
