@@ -181,7 +181,7 @@ fn leaves(mut node: Node, other: &Node) {
     eventually("it is told to be down", || {
         let (_, news) = other.http("GET", "/nodes", "");
         let gone = news["nodes"].as_array().unwrap().iter().find(|told| told["name"] == node.name()).expect("it is told of");
-        // Over NATS its last word is not read in time now and then: then its silence tells.
+        // "it left" over zenoh and Redis. Over NATS its last word does not arrive, and its silence tells.
         gone["down"].is_string()
     });
 }
