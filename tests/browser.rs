@@ -1,8 +1,6 @@
 //! Browser: the chat example as people meet it, in real Chromium pages against the real server. Knows its protocol, not its code.
 
-use std::env;
 use std::fs;
-use std::fs::File;
 use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -11,29 +9,32 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Child;
 use std::process::ChildStdout;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-use std::time::Instant;
 
 use actix_web::rt::System;
-use actix_web::rt::time::sleep;
 use fantoccini::Client;
-use fantoccini::ClientBuilder;
 use fantoccini::Locator;
 use futures::future::join_all;
-use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::Value;
 use serde_json::json;
 
-/// How long anything may take, with other tests on the same cores.
-const DEADLINE: Duration = Duration::from_secs(20);
+use crate::common::DEADLINE;
+use crate::common::Process;
+use crate::common::browser::Driver;
+use crate::common::browser::Page;
+use crate::common::browser::alone;
+use crate::common::eventually;
+use crate::common::example;
+use crate::common::read_line_with;
+#[cfg(unix)]
+use crate::common::signal;
 
-const INSTALL: &str = "This test needs Chromium and its driver: apt-get install chromium chromium-driver";
+#[allow(dead_code, reason = "not every test needs all of it")]
+mod common;
 
 // ---- pages -----------------------------------------------------------------------------------------------------------
 
@@ -433,83 +434,7 @@ fn check<const N: usize>(names: [&str; N], test: impl AsyncFnOnce(Server, [Page;
     });
 }
 
-/// Browsers are heavy: the tests with pages run one after the other, also when each test is a process of its own.
-fn alone() -> File {
-    let lock = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser.lock")).unwrap();
-    lock.lock().unwrap();
-    lock
-}
-
-/// One Chromium with one page.
-#[derive(Debug)]
-struct Page {
-    client: Client,
-}
-
 impl Page {
-    async fn open(driver: &Driver, port: u16, name: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let profile = driver.profiles.join(NEXT.fetch_add(1, Ordering::Relaxed).to_string());
-        let profile = format!("--user-data-dir={}", profile.display());
-        let flags = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--disable-dev-shm-usage",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            // A browser ends when the other end of this pipe is gone: none is left, however the driver ends.
-            "--remote-debugging-pipe",
-            "--window-size=1200,800",
-            &profile,
-        ];
-        let options = json!({ "goog:chromeOptions": { "args": flags } });
-        let capabilities = options.as_object().cloned().unwrap_or_default();
-        let connected = ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&driver.url).await;
-        let page = Self { client: connected.unwrap_or_else(|error| panic!("chromium does not start: {error}. {INSTALL}")) };
-        let name = name.replace('<', "%3C").replace('>', "%3E");
-        page.client.goto(&format!("http://127.0.0.1:{port}/?room=lobby&name={name}")).await.unwrap();
-        page
-    }
-
-    async fn texts(&self, selector: &str) -> Vec<String> {
-        let script = "return [...document.querySelectorAll(arguments[0])].map((node) => node.textContent)";
-        let texts = self.client.execute(script, vec![json!(selector)]).await.unwrap();
-        serde_json::from_value(texts).unwrap()
-    }
-
-    /// Waits until the texts of the elements of `selector` are these.
-    async fn wait_for(&self, selector: &str, wanted: &[&str]) {
-        let until = Instant::now() + DEADLINE;
-        loop {
-            let texts = self.texts(selector).await;
-            if texts == wanted {
-                return;
-            }
-            assert!(Instant::now() < until, "{selector} is {texts:?} after {DEADLINE:?}, it should be {wanted:?}");
-            sleep(POLL_INTERVAL).await;
-        }
-    }
-
-    async fn click(&self, selector: &str) {
-        self.client.find(Locator::Css(selector)).await.unwrap().click().await.unwrap();
-    }
-
-    /// Short texts are typed; long ones are pasted, as people do.
-    async fn say(&self, text: &str) {
-        let field = self.client.find(Locator::Css("#text")).await.unwrap();
-        if text.len() < 100 {
-            field.send_keys(text).await.unwrap();
-        } else {
-            let script = "const [field, text] = arguments; field.value = text; field.dispatchEvent(new Event('input'))";
-            self.client.execute(script, vec![serde_json::to_value(&field).unwrap(), json!(text)]).await.unwrap();
-        }
-        self.click("#say button").await;
-    }
-
     async fn say_at_once(&self, texts: &[String]) {
         let script = "for (const text of arguments[0]) { document.querySelector('#text').value = text; document.querySelector('#say').requestSubmit(); }";
         self.client.execute(script, vec![json!(texts)]).await.unwrap();
@@ -519,52 +444,6 @@ impl Page {
         self.client.find(Locator::Css("#join-room")).await.unwrap().send_keys(room).await.unwrap();
         self.click("#join button").await;
         self.wait_for("#title bdi", &[room]).await;
-    }
-}
-
-/// A process that ends with this value, also when a test panics.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A `chromedriver` on a free port, and the folder of the profiles of its browsers.
-struct Driver {
-    process: Process,
-    url: String,
-    profiles: PathBuf,
-    _stdout: BufReader<ChildStdout>,
-}
-
-impl Driver {
-    fn start() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("chat-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let profiles = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&profiles).unwrap();
-        let started = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        let mut process = Process(started.unwrap_or_else(|error| panic!("chromedriver does not start: {error}. {INSTALL}")));
-        let mut stdout = BufReader::new(process.0.stdout.take().unwrap());
-        let port = read_line_with(&mut stdout, "started successfully on port ").expect("chromedriver says its port");
-        let port = port.trim_end_matches('.');
-        Self { process, url: format!("http://127.0.0.1:{port}"), profiles, _stdout: stdout }
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        let _ = self.process.0.kill();
-        let _ = self.process.0.wait();
-        // After a panic the browsers end only now, and write into their profiles until they have.
-        let until = Instant::now() + Duration::from_secs(5);
-        while fs::remove_dir_all(&self.profiles).is_err() && self.profiles.exists() && Instant::now() < until {
-            std::thread::sleep(POLL_INTERVAL);
-        }
     }
 }
 
@@ -610,7 +489,7 @@ impl Server {
     }
 
     fn start(port: u16, store: Store) -> Self {
-        let path = example();
+        let path = example("chat");
         let mut command = Command::new(&path);
         command.args(["--port", &port.to_string(), "--store"]).arg(&store.0).stdout(Stdio::piped());
         let mut child = Process(command.spawn().unwrap_or_else(|error| {
@@ -822,36 +701,6 @@ fn frame(head: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + DEADLINE;
-    while !holds() {
-        assert!(Instant::now() < until, "not after {DEADLINE:?}: {what}");
-        std::thread::sleep(POLL_INTERVAL);
-    }
-}
-
 fn status(head: &str) -> u16 {
     head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line")
-}
-
-/// What follows `mark` in the first line that holds it.
-fn read_line_with(from: &mut impl BufRead, mark: &str) -> Option<String> {
-    from.lines().map_while(Result::ok).find_map(|line| line.split_once(mark).map(|(_, rest)| rest.trim().to_owned()))
-}
-
-/// Where cargo put the example: beside the folder of this test.
-fn example() -> PathBuf {
-    let test = env::current_exe().unwrap();
-    let profile = test.parent().and_then(Path::parent).expect("a test is in target/PROFILE/deps");
-    let path = profile.join("examples").join(format!("chat{}", env::consts::EXE_SUFFIX));
-    assert!(path.exists(), "{} is missing. Build it first: cargo build --example chat", path.display());
-    path
-}
-
-#[cfg(unix)]
-fn signal(signal: &str, process: u32) {
-    let sent = Command::new("kill").args([signal, &process.to_string()]).status();
-    assert!(sent.is_ok(), "there is no kill: {sent:?}");
 }

@@ -2,14 +2,7 @@
 #![allow(missing_docs)]
 
 use std::fs;
-use std::fs::File;
-use std::io::BufRead;
-use std::io::BufReader;
 use std::path::Path;
-use std::path::PathBuf;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
@@ -32,13 +25,13 @@ use actix_web::rt::System;
 use actix_web::rt::time::sleep;
 use actix_web::web;
 use fantoccini::Client;
-use fantoccini::ClientBuilder;
-use hyper_util::client::legacy::connect::HttpConnector;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::common::browser::Driver;
+use crate::common::browser::alone;
 use crate::web_support::Process;
 use crate::web_support::Proxy;
 use crate::web_support::Random;
@@ -51,7 +44,9 @@ use crate::web_support::size;
 #[path = "it/web_support.rs"]
 mod web_support;
 
-const INSTALL: &str = "This test needs Chromium and its driver: apt-get install chromium chromium-driver";
+#[allow(dead_code, reason = "not every test needs all of it")]
+mod common;
+
 const PATIENCE: Duration = Duration::from_secs(90);
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -132,64 +127,6 @@ client.subscribe("orders", {
 
 // ---- the browser -----------------------------------------------------------------------------------------------------
 
-/// A `chromedriver` on a free port, and the profile of its browser.
-struct Driver {
-    process: Child,
-    url: String,
-    profile: PathBuf,
-}
-
-impl Driver {
-    fn start() -> Self {
-        let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("edge-{}", std::process::id()));
-        fs::create_dir_all(&profile).unwrap();
-        let started = Command::new("chromedriver").arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        let mut process = started.unwrap_or_else(|error| panic!("chromedriver does not start: {error}. {INSTALL}"));
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let port = lines.find_map(|line| {
-            line.split_once("started successfully on port ").map(|(_, port)| port.trim_end_matches('.').to_owned())
-        });
-        std::thread::spawn(move || lines.count());
-        Self { process, url: format!("http://127.0.0.1:{}", port.expect("chromedriver says its port")), profile }
-    }
-
-    async fn open(&self, url: &str) -> Client {
-        let profile = format!("--user-data-dir={}", self.profile.display());
-        let flags = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--disable-dev-shm-usage",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            // A browser ends when the other end of this pipe is gone: none is left, however the driver ends.
-            "--remote-debugging-pipe",
-            &profile,
-        ];
-        let options = json!({ "goog:chromeOptions": { "args": flags } });
-        let capabilities = options.as_object().cloned().unwrap_or_default();
-        let connected = ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&self.url).await;
-        let client = connected.unwrap_or_else(|error| panic!("chromium does not start: {error}. {INSTALL}"));
-        client.goto(url).await.unwrap();
-        client
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        // They may have ended.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let until = Instant::now() + Duration::from_secs(5);
-        while fs::remove_dir_all(&self.profile).is_err() && self.profile.exists() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
 async fn got(client: &Client) -> Value {
     client.execute("return window.got", Vec::new()).await.unwrap()
 }
@@ -201,9 +138,7 @@ fn count(got: &Value, of: &str) -> u64 {
 #[test]
 fn a_page_behind_a_cutting_proxy_gets_every_event_once_over_restarts_of_the_server() {
     let (kills, all) = (size("HANDOVER_KILLS", 3), size("HANDOVER_EVENTS", 1_200));
-    // Browsers are heavy: one after the other, also with those of other tests.
-    let lock = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser.lock")).unwrap();
-    lock.lock().unwrap();
+    let _alone = alone();
     let (random, port) = (Random::seeded(), free_port());
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("edge-log-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();

@@ -17,6 +17,7 @@ const LINES_MAX = 500;           // Lines shown per room; older ones leave the p
 const GROUP_MS = 5 * 60_000;     // Messages of one person this close together share one head.
 const TEXT_BYTES = 2000, NAME_CHARS = 32; // The server's limits, to tell them early.
 
+const logged = document.documentElement.dataset.log !== "none"; // Or what is said is for those who are there.
 const query = new URLSearchParams(location.search);
 const tab = stored("sessionStorage", "chat.tab") ?? randomId();
 const prefix = `${tab}-${randomId()}-`; // Of the messages of this page, so that it knows them again; a duplicated tab has another one.
@@ -37,6 +38,8 @@ function connect() {
   client = new PubSubClient(`/ws?${new URLSearchParams({ name, tab })}`, { backoffCapMs: 5_000 });
   client.on("state", ({ state, retryInMs, reason }) => status(state, retryInMs, reason));
   client.on("error", (error) => alertUser(error.message));
+  // For what else is on the page.
+  dispatchEvent(new CustomEvent("chat:client", { detail: client }));
   status("connecting");
   renderRooms();
   for (const room of rooms.values()) {
@@ -70,7 +73,7 @@ function follow(room) {
   room.version = null;
   room.seen = 0;
   room.subscription = client.subscribe(`room:${room.name}`, {
-    lastId: room.lastId,
+    lastId: logged ? room.lastId : null,
     onEvent: ({ event, data, id }) => (event === "chat.said" ? said(room, id, data) : presence(room, data)),
     onGap: ({ after, cause }) => gap(room, after, cause),
     onMissed: () => who(room),
@@ -79,6 +82,7 @@ function follow(room) {
       // The next server, or this one without us, may count from the start again.
       [room.version, room.seen] = [null, 0];
       if (state === "subscribed") who(room);
+      if (state === "subscribed" && !logged) caughtUp(room);
       // Refused; a client that was stopped as a whole may be connected again.
       if (state === "ended" && error.code !== "stopped") { forget(room.name); alertUser(error.message); }
     },
@@ -116,10 +120,10 @@ function gap(room, after, cause) {
   }
 }
 
-function presence(room, { came, session, tab: whose, user, version, total }) {
+function presence(room, { came, session, tab: whose, user, node, version, total }) {
   room.seen = Math.max(room.seen, version);
   if (room.version !== null && version === room.version + 1) {
-    if (came) room.people.set(session, { user, tab: whose }); else room.people.delete(session);
+    if (came) room.people.set(session, { user, tab: whose, node }); else room.people.delete(session);
     [room.version, room.total] = [version, total];
     renderPeople(room);
   } else if (room.version !== null && version > room.version) {
@@ -150,6 +154,11 @@ async function who(room) {
     room.asking = false;
   }
 }
+
+// From what else is on the page.
+addEventListener("chat:notice", ({ detail: { room: roomName, text, kind } }) => {
+  for (const room of rooms.values()) if (roomName === undefined || room.name === roomName) line(room, [text], kind);
+});
 
 let alertTimer = 0;
 function alertUser(text) {
@@ -291,12 +300,13 @@ function renderPeople(room) {
   const people = [...room.people].sort((a, b) => a[1].user.localeCompare(b[1].user) || (a[0] < b[0] ? -1 : 1));
   $("people-title").textContent = `Here · ${room.total}`;
   $("toggle").textContent = `People · ${room.total}`;
-  $("people-list").replaceChildren(...people.map(([, { user, tab: whose }]) => {
+  $("people-list").replaceChildren(...people.map(([, { user, tab: whose, node }]) => {
     const li = make("li");
     const text = make("bdi", "", user);
     text.title = user;
     li.append(avatar(user, "small"), text);
     if (whose === tab) li.append(make("span", "count", "you"));
+    if (node) li.append(make("span", "tag node", node));
     return li;
   }));
   $("people-more").hidden = room.total <= people.length;
@@ -358,7 +368,7 @@ function messageNode(user, body, own) {
   return node;
 }
 
-function stamp(node, at, http) {
+function stamp(node, at, http, server) {
   const date = new Date(at);
   const today = date.toDateString() === new Date().toDateString();
   const day = today ? "" : `${date.toLocaleDateString([], { day: "numeric", month: "short" })}, `;
@@ -367,6 +377,7 @@ function stamp(node, at, http) {
   time.title = date.toLocaleString();
   node.querySelector(".meta").append(time);
   if (http) node.querySelector(".meta").append(make("span", "tag", "HTTP"));
+  if (server) node.querySelector(".meta").append(make("span", "tag node", server));
 }
 
 // Joins a message with the one before it, if both are by the same sender and close in time.
@@ -377,17 +388,17 @@ function group(room, node, sender, at) {
 }
 
 // In the order of the log: above one's own that are not known to be in it yet.
-function drawSaid(room, id, { user, text, cid }) {
+function drawSaid(room, id, { user, text, cid, node: server }) {
   const entry = room.pending.get(cid);
   const node = entry?.node ?? messageNode(user, text, cid?.startsWith(`${tab}-`));
   if (entry) {
     room.pending.delete(cid);
     acknowledged(entry);
   }
-  const at = Number(id.split("-")[0]);
-  stamp(node, at, !cid);
+  const at = id ? Number(id.split("-")[0]) : Date.now();
+  stamp(node, at, !cid, server);
   append(room, node, room.pending.values().next().value?.node);
-  group(room, node, `${cid?.slice(0, cid.indexOf("-")) ?? "http"} ${user}`, at);
+  group(room, node, `${cid?.slice(0, cid.indexOf("-")) ?? "http"} ${user} ${server}`, at);
 }
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden && active) { active.unread = 0; renderRooms(); }
@@ -408,7 +419,7 @@ function say(room, text) {
 // Under its cid as the key: however often it is sent, by however many connections, it is in the log once.
 function publish(room, entry) {
   const [by, { cid, user, text }] = [client, entry];
-  by.publish(`room:${room.name}`, "chat.said", { user, text, cid }, { key: cid }).then(
+  by.publish(`room:${room.name}`, "chat.said", { user, text, cid }, logged ? { key: cid } : {}).then(
     () => acknowledged(entry),
     (error) => { if (by === client) fail(room, entry, error); },
   );

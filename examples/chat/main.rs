@@ -137,11 +137,11 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let edge = Edge::builder().authorize(Guests).limits(limits::limits());
     let edge = options.origins.into_iter().fold(edge, EdgeBuilder::allow_origin).attach(&pubsub)?;
     let roster = Roster::new(pubsub.clone()).start();
-    let chat = web::Data::new(routes::Chat::new(pubsub.clone(), roster.clone()));
+    let chat = web::Data::new(routes::Chat::new(pubsub.clone(), roster.clone(), None));
 
     let socket = WebSocket::new(&pubsub).message::<Said>().ephemeral::<Presence>().durable();
     // Under the name that the connection came with, whatever the message says.
-    let socket = socket.publish_with::<Said>(|info, _, said| Ok(said.by(info.identity.name().unwrap_or_default())));
+    let socket = socket.publish_with::<Said>(|info, _, said| Ok(said.by(info.identity.name().unwrap_or_default(), None)));
     let socket = socket.observe(move |info, event| {
         let (topic, came) = match event {
             SessionEvent::Subscribed(topic) => (topic.clone(), true),
@@ -150,7 +150,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         };
         let tab = info.identity.claims().map_or_else(|| Arc::from(""), |Tab(tab)| Arc::clone(tab));
         let user = info.identity.name().unwrap_or_default().into();
-        roster.do_send(Moved { topic, guest: Guest { session: Arc::clone(&info.id), tab, user }, came });
+        roster.do_send(Moved { topic, guest: Guest { session: Arc::clone(&info.id), tab, user, node: None }, came });
     });
 
     let server = HttpServer::new(move || {

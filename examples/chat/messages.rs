@@ -18,6 +18,9 @@ pub(crate) struct Said {
     /// How the page that said it knows it again. What came by HTTP has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     cid: Option<String>,
+    /// The server that it was said to, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
 }
 
 impl Payload for Said {
@@ -25,9 +28,9 @@ impl Payload for Said {
 }
 
 impl Said {
-    /// The same, said by this user.
-    pub(crate) fn by(self, user: &str) -> Self {
-        Self { user: user.to_owned(), ..self }
+    /// The same, said by this user to this server: neither is for a stranger to say.
+    pub(crate) fn by(self, user: &str, node: Option<&str>) -> Self {
+        Self { user: user.to_owned(), node: node.map(str::to_owned), ..self }
     }
 }
 
@@ -38,16 +41,18 @@ pub(crate) struct Draft {
     pub(crate) user: String,
     pub(crate) text: String,
     pub(crate) cid: Option<String>,
+    pub(crate) node: Option<String>,
 }
 
 impl TryFrom<Draft> for Said {
     type Error = Refusal;
 
-    fn try_from(Draft { user, text, cid }: Draft) -> Result<Self, Refusal> {
+    fn try_from(Draft { user, text, cid, node }: Draft) -> Result<Self, Refusal> {
         check_name(&user)?;
         check("text", "bytes", text.len(), TEXT_BYTES_MAX, text.trim().is_empty())?;
         check("cid", "bytes", cid.as_ref().map_or(1, String::len), CID_BYTES_MAX, false)?;
-        Ok(Self { user, text, cid })
+        check("node", "bytes", node.as_ref().map_or(1, String::len), NODE_BYTES_MAX, false)?;
+        Ok(Self { user, text, cid, node })
     }
 }
 
@@ -73,6 +78,9 @@ pub(crate) struct Guest {
     pub(crate) session: Arc<str>,
     pub(crate) tab: Arc<str>,
     pub(crate) user: Arc<str>,
+    /// The server that has the connection, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) node: Option<Arc<str>>,
 }
 
 /// The topic of a room: `room:` and its name.
@@ -118,3 +126,4 @@ const NAME_CHARS_MAX: usize = 32;
 /// Bytes of a room's name.
 const ROOM_BYTES_MAX: usize = 64;
 const CID_BYTES_MAX: usize = 64;
+const NODE_BYTES_MAX: usize = 255;

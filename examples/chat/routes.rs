@@ -8,6 +8,7 @@ use actix::Addr;
 use actix::MailboxError;
 use actix_pubsub::PubSub;
 use actix_pubsub::Topic;
+use actix_pubsub::cluster::Crossing;
 use actix_pubsub::web::Refusal;
 use actix_pubsub::web::client;
 use actix_web::HttpMessage;
@@ -36,14 +37,16 @@ use crate::roster::Who;
 pub(crate) struct Chat {
     pubsub: PubSub,
     roster: Addr<Roster>,
+    /// What this server is called, where there are several.
+    node: Option<String>,
     /// Messages by HTTP, per address.
     posts: DefaultKeyedRateLimiter<IpAddr>,
 }
 
 impl Chat {
-    pub(crate) fn new(pubsub: PubSub, roster: Addr<Roster>) -> Self {
+    pub(crate) fn new(pubsub: PubSub, roster: Addr<Roster>, node: Option<String>) -> Self {
         let quota = Quota::per_second(limits::PUBLISH_PER_SECOND).allow_burst(limits::PUBLISH_BURST);
-        Self { pubsub, roster, posts: RateLimiter::keyed(quota) }
+        Self { pubsub, roster, node, posts: RateLimiter::keyed(quota) }
     }
 }
 
@@ -60,15 +63,19 @@ pub(crate) fn configure(config: &mut web::ServiceConfig) {
 }
 
 /// A file of the page. It runs no script and takes no style but these.
-fn file(content_type: &'static str, text: &'static str) -> Route {
-    web::get().to(move || async move {
-        HttpResponse::Ok()
-            .content_type(content_type)
-            .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
-            .insert_header((header::CACHE_CONTROL, "no-cache"))
-            .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-            .insert_header((header::REFERRER_POLICY, "no-referrer"))
-            .body(text)
+pub(crate) fn file(content_type: &'static str, text: impl Into<web::Bytes>) -> Route {
+    let text = text.into();
+    web::get().to(move || {
+        let text = text.clone();
+        async move {
+            HttpResponse::Ok()
+                .content_type(content_type)
+                .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+                .insert_header((header::CACHE_CONTROL, "no-cache"))
+                .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+                .insert_header((header::REFERRER_POLICY, "no-referrer"))
+                .body(text)
+        }
     })
 }
 
@@ -96,11 +103,11 @@ async fn people(room: web::Path<String>, chat: web::Data<Chat>) -> Result<HttpRe
     Ok(HttpResponse::Ok().json(people))
 }
 
-fn closing(_: MailboxError) -> Refusal {
+pub(crate) fn closing(_: MailboxError) -> Refusal {
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "closed", "the server is shutting down")
 }
 
-/// `POST /rooms/{room}`: says something in a room without being in it. JSON, or the text itself with `?user=`. On disk when it answers.
+/// `POST /rooms/{room}`: says something in a room without being in it. JSON, or the text itself with `?user=`. In the log when it answers, if there is one.
 async fn post(
     request: HttpRequest,
     room: web::Path<String>,
@@ -125,9 +132,16 @@ async fn post(
     } else {
         // `curl -d` says that it sends a form; taken for what it is, the text itself.
         let text = String::from_utf8(body.into()).map_err(|error| bad(error.to_string()))?;
-        Draft { user: query.get("user").map_or("curl", String::as_str).to_owned(), text, cid: None }
+        Draft { user: query.get("user").map_or("curl", String::as_str).to_owned(), text, cid: None, node: None }
     };
-    let id = chat.pubsub.append(&topic, &Said::try_from(draft)?).await?;
+    let said = Said::try_from(Draft { node: chat.node.clone(), ..draft })?;
+    if chat.pubsub.log().is_none() {
+        let crossing = chat.pubsub.broadcast(&topic, said)?.cluster;
+        let stays = matches!(crossing, Crossing::Full | Crossing::LinkDown);
+        let to = if stays { "this node, the others cannot be reached now" } else { "every node" };
+        return Ok(HttpResponse::Accepted().json(json!({ "sent_to": to })));
+    }
+    let id = chat.pubsub.append(&topic, &said).await?;
     Ok(HttpResponse::Created().json(json!({ "id": id.to_string() })))
 }
 
