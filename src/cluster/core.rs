@@ -53,8 +53,8 @@ pub(crate) struct Core {
     peers: Peers,
     sent: Sent,
     seen: Seen,
-    /// Nodes that are no members any more, of which is forgotten then what they sent.
-    past: Vec<(Instant, NodeId)>,
+    /// Nodes that are no members, or not any more, of which is forgotten then what they sent.
+    past: HashMap<NodeId, Instant>,
     heartbeat_at: Option<Instant>,
     /// Something is to be told to peers.
     telling: bool,
@@ -78,9 +78,13 @@ pub(crate) enum Action {
         anew: bool,
         more: Vec<Topic>,
         less: Vec<Topic>,
+        /// That is everything.
+        settled: bool,
     },
-    /// It does not listen to anything any more.
+    /// It gets nothing now. What it listened to still counts as listened to, so that it is told what it missed.
     Deaf(NodeId),
+    /// It does not listen to anything any more.
+    Forget(NodeId),
     /// A node asks how many subscribers there are.
     Count {
         to: NodeId,
@@ -137,7 +141,7 @@ impl Core {
             peers: Peers::default(),
             sent: Sent::new(caps.silent_loss, SUBJECTS_MAX),
             seen: Seen::default(),
-            past: Vec::new(),
+            past: HashMap::new(),
             heartbeat_at: None,
             telling: false,
             actions: VecDeque::new(),
@@ -189,10 +193,11 @@ impl Core {
         for (node, member) in self.members.silent(now) {
             self.gone(node, &member, DownReason::Silent { silence: self.timing.failure }, now);
         }
-        while self.past.first().is_some_and(|(until, _)| *until <= now) {
-            let (_, node) = self.past.remove(0);
+        let over: Vec<_> = self.past.extract_if(|_, until| *until <= now).map(|(node, _)| node).collect();
+        for node in over {
             if !self.members.contains(node) {
                 self.seen.forget(node);
+                self.actions.push_back(Action::Forget(node));
             }
         }
         if !self.link {
@@ -228,6 +233,10 @@ impl Core {
     // ---- members -----------------------------------------------------------------------------------------------------
 
     fn hello_from(&mut self, node: NodeId, name: &str, now: Instant) {
+        // Anybody who has access to the engine can say that.
+        if !self.members.contains(node) && self.members.nodes().len() >= NODES_MAX {
+            return;
+        }
         let name: String = name.chars().take(NAME_CHARS_MAX).collect();
         if !self.members.hello(node, &name, now) {
             return;
@@ -243,6 +252,7 @@ impl Core {
         }
     }
 
+    /// From now on what it sends arrives; what did not until now is asked.
     fn arrived(&mut self, node: NodeId) {
         if let Some(name) = self.members.name(node)
             && self.up.insert(node)
@@ -251,6 +261,10 @@ impl Core {
             self.actions.push_back(Action::Nodes);
             self.actions.push_back(Action::Tell(ClusterEvent::NodeUp { node }));
         }
+        if self.seen.subjects(node).next().is_some() {
+            let on: Vec<_> = self.interest.on().cloned().collect();
+            self.ask_marks(&on, Some(node));
+        }
     }
 
     fn gone(&mut self, node: NodeId, member: &Member, reason: DownReason, now: Instant) {
@@ -258,10 +272,10 @@ impl Core {
             self.actions.push_back(Action::Ready(topic));
         }
         if !self.caps.confirms_interest {
-            self.actions.push_back(Action::Deaf(node));
+            self.actions.push_back(if reason == DownReason::Left { Action::Forget(node) } else { Action::Deaf(node) });
         }
         // It may only have slept, and goes on where it was.
-        self.past.push((now + self.timing.failure * PAST_FAILURES, node));
+        self.past.insert(node, now + self.timing.failure * PAST_FAILURES);
         if self.up.remove(&node) {
             let node = NodeInfo { id: node, name: Arc::clone(&member.name) };
             self.actions.push_back(Action::Nodes);
@@ -319,7 +333,7 @@ impl Core {
     /// The engine has confirmed them.
     pub(crate) fn confirmed(&mut self, topics: Vec<Topic>) {
         let topics = self.interest.confirmed(topics);
-        self.ask_marks(&topics);
+        self.ask_marks(&topics, None);
         for topic in topics {
             if self.caps.confirms_interest || self.peers.listen(&topic) {
                 self.actions.push_back(Action::Ready(topic));
@@ -369,16 +383,13 @@ impl Core {
         };
         self.members.heard(frame.origin, now);
         let topic = match frame.kind {
-            Kind::Note => {
-                self.note(&frame, now);
-                return Received::Taken;
-            }
+            Kind::Note => return self.note(&frame, now),
             Kind::Event | Kind::Mark if !frame.fields.topic.is_empty() => match self.names.get(frame.fields.topic) {
                 Some(topic) => topic.clone(),
                 None => return Received::Unasked,
             },
             Kind::Mark => {
-                self.mark(&frame, &Subject::Node(self.me), None);
+                self.mark(&frame, &Subject::Node(self.me), None, now);
                 return Received::Taken;
             }
             Kind::Event => return Received::Refused(FrameError::Topic),
@@ -390,8 +401,11 @@ impl Core {
         let direct = frame.kind == Kind::Direct;
         let subject = if direct { Subject::Node(self.me) } else { Subject::Topic(topic.clone()) };
         if frame.kind == Kind::Mark {
-            self.mark(&frame, &subject, Some(topic));
+            self.mark(&frame, &subject, Some(topic), now);
             return Received::Taken;
+        }
+        if !self.counts(frame.origin, now) {
+            return Received::Deliver { topic, frame };
         }
         match self.seen.frame(frame.origin, &subject, frame.epoch, frame.seq) {
             Verdict::Old => Received::Old,
@@ -402,7 +416,23 @@ impl Core {
         }
     }
 
-    fn mark(&mut self, frame: &Frame<'_>, subject: &Subject, topic: Option<Topic>) {
+    /// Whether what comes from this origin is counted. What is not of a member is forgotten after a while, and there may not be too much of it: an
+    /// origin is what a sender says that it is.
+    fn counts(&mut self, origin: NodeId, now: Instant) -> bool {
+        if self.members.contains(origin) || self.seen.knows(origin) {
+            return true;
+        }
+        let has_room = self.past.len() < STRANGERS_MAX;
+        if has_room {
+            self.past.insert(origin, now + self.timing.failure * PAST_FAILURES);
+        }
+        has_room
+    }
+
+    fn mark(&mut self, frame: &Frame<'_>, subject: &Subject, topic: Option<Topic>, now: Instant) {
+        if !self.counts(frame.origin, now) {
+            return;
+        }
         let lost = self.seen.mark(frame.origin, subject, frame.epoch, frame.seq);
         self.lost(frame.origin, topic, lost);
     }
@@ -416,14 +446,14 @@ impl Core {
     /// Frames were dropped here: whose, and how many, is asked.
     pub(crate) fn overflowed(&mut self) {
         let on: Vec<_> = self.interest.on().cloned().collect();
-        self.ask_marks(&on);
+        self.ask_marks(&on, None);
     }
 
-    /// Asks every node how far it has come in those of these topics on which it has been heard.
-    fn ask_marks(&mut self, topics: &[Topic]) {
+    /// Asks every node, or this one, how far it has come in those of these topics on which it has been heard.
+    fn ask_marks(&mut self, topics: &[Topic], of: Option<NodeId>) {
         let topics: HashSet<&Topic> = topics.iter().collect();
         let mut notes = Vec::new();
-        for (node, _) in self.members.nodes() {
+        for (node, _) in self.members.nodes().filter(|(node, _)| of.is_none_or(|of| of == *node)) {
             let (mut heard, mut any) = (Vec::new(), false);
             for subject in self.seen.subjects(node) {
                 match subject {
@@ -442,10 +472,11 @@ impl Core {
         }
     }
 
-    fn note(&mut self, frame: &Frame<'_>, now: Instant) {
+    fn note<'a>(&mut self, frame: &Frame<'a>, now: Instant) -> Received<'a> {
         let node = frame.origin;
-        // Of a newer version, or garbage: both say nothing to this one.
-        let Some(note) = Note::decode(frame.payload) else { return };
+        let Some(note) = Note::decode(frame.payload) else {
+            return Received::Refused(FrameError::Note { is_newer: Note::is_newer(frame.payload) });
+        };
         match note {
             Note::Hello { name, .. } => self.hello_from(node, &name, now),
             Note::Bye {} => {
@@ -464,7 +495,13 @@ impl Core {
             }
             note @ Note::Interest { .. } => {
                 if let Some(told) = self.peers.told(node, note) {
-                    self.actions.push_back(Action::Listens { node, anew: told.anew, more: told.more, less: told.less });
+                    self.actions.push_back(Action::Listens {
+                        node,
+                        anew: told.anew,
+                        more: told.more,
+                        less: told.less,
+                        settled: told.settled,
+                    });
                     // After it is noted, so that whoever learns of it is right.
                     self.send_note(Subject::Node(node), &told.answer);
                     self.telling = true;
@@ -472,16 +509,18 @@ impl Core {
                 }
             }
         }
+        Received::Taken
     }
 
     fn acquainted(&mut self, node: NodeId) {
-        if self.peers.knows(node) {
+        if self.peers.acquainted(node) {
             self.arrived(node);
         }
     }
 
     fn answer_marks(&mut self, to: NodeId, topics: Vec<Topic>) {
-        let subjects = topics.into_iter().map(Subject::Topic).chain([Subject::Node(to)]);
+        // No relay asks for more at once.
+        let subjects = topics.into_iter().take(MARKS_TOPICS_MAX).map(Subject::Topic).chain([Subject::Node(to)]);
         for subject in subjects {
             let Some((epoch, seq)) = self.sent.at(&subject) else { continue };
             let topic = subject.topic().map_or("", Topic::as_str);
@@ -514,5 +553,9 @@ const ASK_TOPICS_MAX: usize = 10_000;
 const MARKS_TOPICS_MAX: usize = 200;
 /// Of a node's name as another one gives it.
 const NAME_CHARS_MAX: usize = 255;
+/// Other nodes; ten times as many as an engine would like.
+const NODES_MAX: usize = 10_000;
+/// Origins that are no members of which the numbers are kept; about 2 MB on one topic.
+const STRANGERS_MAX: usize = 10_000;
 /// How many failure time-outs after a node was lost from sight its numbers are forgotten.
 const PAST_FAILURES: u32 = 20;

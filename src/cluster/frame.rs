@@ -240,12 +240,16 @@ pub(crate) enum FrameError {
         tag: u8,
     },
     Topic,
+    /// What a relay says is not understood; `is_newer`: it may be by a newer version.
+    Note {
+        is_newer: bool,
+    },
 }
 
 impl FrameError {
     /// What a newer version of this crate may have sent.
     pub(crate) fn is_newer(self) -> bool {
-        matches!(self, Self::Version { .. } | Self::Kind { .. } | Self::Essential { .. })
+        matches!(self, Self::Version { .. } | Self::Kind { .. } | Self::Essential { .. } | Self::Note { is_newer: true })
     }
 }
 
@@ -260,6 +264,7 @@ impl fmt::Display for FrameError {
             Self::Fields => f.write_str("fields of a frame are malformed"),
             Self::Essential { tag } => write!(f, "frame has the unknown field {tag}, which may not be passed over"),
             Self::Topic => f.write_str("topic of a frame is none"),
+            Self::Note { .. } => f.write_str("note of a relay is not understood"),
         }
     }
 }

@@ -64,7 +64,7 @@ pub(crate) struct Hub {
     /// Who waits for that.
     waiting: DashMap<Topic, Arc<Notify>, BuildPrehashed>,
     /// Who listens to what, where the nodes tell each other.
-    remote: Option<DashMap<Topic, SmallVec<[NodeId; 2]>, BuildPrehashed>>,
+    remote: Option<DashMap<Topic, SmallVec<[Listener; 2]>, BuildPrehashed>>,
     nodes: RwLock<Arc<[NodeInfo]>>,
     counting: Mutex<HashMap<u64, Counting>>,
     /// What is asked of the relay.
@@ -75,6 +75,13 @@ pub(crate) struct Hub {
     pub(crate) engine: &'static str,
     closed: AtomicBool,
     pub(crate) done: Arc<Done>,
+}
+
+/// Another node, as a listener to a topic.
+struct Listener {
+    node: NodeId,
+    /// It does not get anything now, and will be told what it missed.
+    is_deaf: bool,
 }
 
 /// Why there is no hub.
@@ -120,7 +127,8 @@ pub enum Crossing {
     /// It is for this node only, or this pub/sub is of no cluster.
     #[default]
     Local,
-    /// No other node listens. Only an engine over which the nodes tell each other what they listen to says so; with others it is sent all the same.
+    /// No other node listens, and none that did was lost from sight lately. Only an engine over which the nodes tell each other what they listen to says
+    /// so; with others it is sent all the same.
     NobodyListens,
     /// It waits to be sent. What becomes of it after that is not known here: a node that listens and does not get it is told so.
     Queued,
@@ -430,32 +438,51 @@ impl Hub {
             self.remote_deaf(node);
         }
         for topic in more {
-            let mut nodes = remote.entry(topic).or_default();
-            if !nodes.contains(&node) {
-                nodes.push(node);
+            let mut listeners = remote.entry(topic).or_default();
+            match listeners.iter_mut().find(|listener| listener.node == node) {
+                Some(listener) => listener.is_deaf = false,
+                None => listeners.push(Listener { node, is_deaf: false }),
             }
         }
         for topic in less {
-            remote.remove_if_mut(topic, |_, nodes| {
-                nodes.retain(|other| *other != node);
-                nodes.is_empty()
+            remote.remove_if_mut(topic, |_, listeners| {
+                listeners.retain(|other| other.node != node);
+                listeners.is_empty()
             });
         }
     }
 
+    /// A node gets nothing for now. What is broadcast to it is numbered all the same, so that it learns how much it missed.
     pub(crate) fn remote_deaf(&self, node: NodeId) {
+        for mut listeners in self.remote.iter().flat_map(DashMap::iter_mut) {
+            listeners.iter_mut().filter(|listener| listener.node == node).for_each(|listener| listener.is_deaf = true);
+        }
+    }
+
+    /// A node has told everything: it does not listen to what it has not named.
+    pub(crate) fn remote_settled(&self, node: NodeId) {
+        self.remote_retain(|listener| listener.node != node || !listener.is_deaf);
+    }
+
+    /// A node is not expected back.
+    pub(crate) fn remote_forget(&self, node: NodeId) {
+        self.remote_retain(|listener| listener.node != node);
+    }
+
+    fn remote_retain(&self, keep: impl Fn(&Listener) -> bool) {
         if let Some(remote) = &self.remote {
-            remote.retain(|_, nodes| {
-                nodes.retain(|other| *other != node);
-                !nodes.is_empty()
+            remote.retain(|_, listeners| {
+                listeners.retain(|listener| keep(listener));
+                !listeners.is_empty()
             });
         }
     }
 
     /// The nodes that listen to a topic; `None`: the engine knows.
     pub(crate) fn listeners(&self, topic: &Topic) -> Option<SmallVec<[NodeId; 2]>> {
-        let remote = self.remote.as_ref()?;
-        Some(remote.get(topic).map(|nodes| nodes.clone()).unwrap_or_default())
+        let listeners = self.remote.as_ref()?.get(topic);
+        let hearing = listeners.iter().flat_map(|listeners| listeners.iter()).filter(|listener| !listener.is_deaf);
+        Some(hearing.map(|listener| listener.node).collect())
     }
 
     pub(crate) fn nodes(&self) -> Arc<[NodeInfo]> {

@@ -76,7 +76,7 @@ impl Members {
         self.known.get(&node).map(|member| &member.name)
     }
 
-    pub(crate) fn nodes(&self) -> impl Iterator<Item = (NodeId, &Member)> {
+    pub(crate) fn nodes(&self) -> impl ExactSizeIterator<Item = (NodeId, &Member)> {
         self.known.iter().map(|(node, member)| (*node, member))
     }
 }

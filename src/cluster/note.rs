@@ -1,7 +1,10 @@
 //! Note: what the relays tell each other. Knows no members and no engine.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use serde::Serialize;
+use serde::de::IgnoredAny;
 
 use crate::topic::Topic;
 
@@ -68,7 +71,15 @@ impl Note {
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         rmp_serde::from_slice(bytes).ok()
     }
+
+    /// Whether what is no note to this version may be one to another: it has a name, which is not known here.
+    pub(crate) fn is_newer(bytes: &[u8]) -> bool {
+        let named = rmp_serde::from_slice::<HashMap<&str, IgnoredAny>>(bytes);
+        named.is_ok_and(|named| named.len() == 1 && named.keys().all(|name| !NAMES.contains(name)))
+    }
 }
+
+const NAMES: [&str; 7] = ["hello", "bye", "count", "counted", "marks", "interest", "heard"];
 
 #[cfg(test)]
 mod tests {
@@ -81,7 +92,10 @@ mod tests {
         assert_eq!(hello.encode(), b"\x81\xa5hello\x82\xa4name\xa5web-1\xa8every_ms\xcd\x03\xe8");
         assert_eq!(Note::decode(b"\x81\xa5hello\x83\xa4name\xa5web-1\xa5color\x07\xa8every_ms\xcd\x03\xe8"), Some(hello));
         assert_eq!(Note::decode(b"\x81\xa5hello\x81\xa4name\xa1x"), Some(Note::Hello { name: "x".into(), every_ms: 0 }));
-        assert_eq!(Note::decode(b"\x81\xa6future\x80"), None);
+        assert_eq!((Note::decode(b"\x81\xa6future\x80"), Note::is_newer(b"\x81\xa6future\x80")), (None, true));
+        for garbage in [&b"\x81\xa5hello\x80"[..], b"", b"x", b"\x81\xa6future", b"\x80", &[0x91; 60_000]] {
+            assert_eq!((Note::decode(garbage), Note::is_newer(garbage)), (None, false));
+        }
         assert_eq!(Note::decode(&Note::Bye {}.encode()), Some(Note::Bye {}));
         let count = Note::Count { id: 7, topic: Topic::parse("room:1").unwrap() };
         assert_eq!(Note::decode(&count.encode()), Some(count));

@@ -158,6 +158,11 @@ impl Seen {
         lost
     }
 
+    /// Whether anything was heard from an origin.
+    pub(crate) fn knows(&self, origin: NodeId) -> bool {
+        self.origins.contains_key(&origin)
+    }
+
     /// What was heard from an origin, to be asked for.
     pub(crate) fn subjects(&self, origin: NodeId) -> impl Iterator<Item = &Subject> {
         self.origins.get(&origin).into_iter().flat_map(HashMap::keys)

@@ -40,6 +40,10 @@ struct Peer {
     got: Option<u64>,
     /// It has told everything.
     told: bool,
+    /// It tells everything anew, and has not come to the end.
+    renews: bool,
+    /// Both know everything of each other, and that was said.
+    acquainted: bool,
 }
 
 /// What is to be told, the last word on each topic: were it told that a topic was left in between, a topic of which it has heard would be unknown to it for a while.
@@ -75,6 +79,8 @@ pub(crate) struct Told {
     pub(crate) anew: bool,
     pub(crate) more: Vec<Topic>,
     pub(crate) less: Vec<Topic>,
+    /// With this it has told everything anew.
+    pub(crate) settled: bool,
 }
 
 impl Peers {
@@ -144,17 +150,22 @@ impl Peers {
     pub(crate) fn told(&mut self, node: NodeId, note: Note) -> Option<Told> {
         let Note::Interest { number, anew, last, tell, more, less } = note else { return None };
         let peer = self.nodes.get_mut(&node)?;
-        peer.anew |= tell;
+        if tell {
+            // It knows nothing any more: until it has heard everything again, what it sends does not come here.
+            (peer.anew, peer.heard, peer.acquainted) = (true, false, false);
+        }
         let next = peer.got.is_some_and(|got| got.checked_add(1) == Some(number));
         // Numbers only grow, so an earlier one is a late copy.
         let again = peer.got.is_some_and(|got| number <= got);
         if again || (!anew && !next) {
             let answer = Note::Heard { number, lost: !again };
-            return Some(Told { answer, anew: false, more: Vec::new(), less: Vec::new() });
+            return Some(Told { answer, anew: false, more: Vec::new(), less: Vec::new(), settled: false });
         }
         peer.got = Some(number);
         peer.told = last || (peer.told && !anew);
-        Some(Told { answer: Note::Heard { number, lost: false }, anew, more, less })
+        peer.renews |= anew;
+        let settled = last && std::mem::take(&mut peer.renews);
+        Some(Told { answer: Note::Heard { number, lost: false }, anew, more, less, settled })
     }
 
     /// The link is lost, and with it every peer.
@@ -162,8 +173,14 @@ impl Peers {
         *self = Self { added: self.added, ..Self::default() };
     }
 
-    /// Both have told each other everything.
-    pub(crate) fn knows(&self, node: NodeId) -> bool {
+    /// Both have told each other everything, by now: said once, and again after one of them had to begin anew.
+    pub(crate) fn acquainted(&mut self, node: NodeId) -> bool {
+        let Some(peer) = self.nodes.get_mut(&node) else { return false };
+        peer.heard && peer.told && !std::mem::replace(&mut peer.acquainted, peer.heard && peer.told)
+    }
+
+    #[cfg(test)]
+    fn knows(&self, node: NodeId) -> bool {
         self.nodes.get(&node).is_some_and(|peer| peer.heard && peer.told)
     }
 }

@@ -112,11 +112,14 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Moves everything queued to the end of `into`; where there is nothing, `waker` is woken when there is.
+    /// Moves everything queued to the end of `into`; `waker` is woken at the next that is queued.
     pub(crate) fn drain(&self, into: &mut VecDeque<T>, waker: &Waker) {
         let mut inner = lock(&self.inner);
-        if inner.items.is_empty() {
+        // Also where there is something: who takes all of it once need not look again before it sleeps.
+        if !inner.sleeper.as_ref().is_some_and(|sleeper| sleeper.will_wake(waker)) {
             inner.sleeper = Some(waker.clone());
+        }
+        if inner.items.is_empty() {
             return;
         }
         if into.is_empty() {
@@ -201,6 +204,24 @@ mod tests {
         queue.push(1, 1).unwrap();
         queue.close();
         assert_eq!((queue.push(2, 1), drained(&queue)), (Err(Refused::Closed), vec![1]));
+    }
+
+    #[test]
+    fn who_takes_is_woken_at_the_next_whether_there_was_something_or_not() {
+        struct Woken(std::sync::atomic::AtomicUsize);
+        impl std::task::Wake for Woken {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let woken = std::sync::Arc::new(Woken(std::sync::atomic::AtomicUsize::new(0)));
+        let (queue, mut taken, waker) = (Queue::new(9, 100), VecDeque::new(), Waker::from(std::sync::Arc::clone(&woken)));
+        for round in 0..4 {
+            queue.drain(&mut taken, &waker);
+            queue.push(round, 1).unwrap();
+            queue.push(round, 1).unwrap();
+        }
+        assert_eq!((woken.0.load(std::sync::atomic::Ordering::Relaxed), taken.len()), (4, 6));
     }
 
     #[test]

@@ -546,8 +546,14 @@ impl Relay {
                 Action::Nodes => self.hub.set_nodes(self.core.nodes()),
                 Action::Ready(topic) => self.hub.set_ready(&topic),
                 Action::Unready => self.hub.unready(),
-                Action::Listens { node, anew, more, less } => self.hub.remote_listens(node, anew, more, &less),
+                Action::Listens { node, anew, more, less, settled } => {
+                    self.hub.remote_listens(node, anew, more, &less);
+                    if settled {
+                        self.hub.remote_settled(node);
+                    }
+                }
                 Action::Deaf(node) => self.hub.remote_deaf(node),
+                Action::Forget(node) => self.hub.remote_forget(node),
                 Action::Count { to, id, topic } => {
                     let subscribers = self.hub.shared.interest.subscribers(&topic) as u64;
                     self.core.answer_count(to, id, subscribers);

@@ -4,6 +4,15 @@
 mod backends;
 mod churn;
 mod cluster;
+#[cfg(all(feature = "nats", feature = "redis", feature = "zenoh", target_os = "linux"))]
+mod cluster_churn;
+#[cfg(all(feature = "nats", feature = "redis", feature = "zenoh", target_os = "linux"))]
+mod cluster_faults;
+#[cfg(all(feature = "nats", feature = "redis", feature = "zenoh", target_os = "linux"))]
+mod cluster_hostile;
+#[cfg(all(feature = "nats", feature = "redis", feature = "zenoh", target_os = "linux"))]
+#[allow(dead_code, reason = "not every test needs each of them")]
+mod cluster_site;
 mod consume;
 mod contexts;
 mod contract;

@@ -70,20 +70,13 @@ pub(super) async fn connect(settings: Zenoh, identity: Identity, inbound: Inboun
 }
 
 impl ZenohLink {
-    /// In parts, so that frames and declarations take turns.
-    fn declare(&self, subjects: Vec<Subject>, command: fn(Vec<Subject>, Done) -> Command) -> Work<Result<(), TransportError>> {
+    fn declare(&self, command: impl FnOnce(Done) -> Command) -> Work<Result<(), TransportError>> {
         let commands = self.commands.clone();
+        let (done, is_done) = oneshot::channel();
+        let command = command(done);
         Box::pin(async move {
-            let mut rest = subjects.into_iter();
-            loop {
-                let part: Vec<_> = rest.by_ref().take(DECLARE_MAX).collect();
-                if part.is_empty() {
-                    return Ok(());
-                }
-                let (done, is_done) = oneshot::channel();
-                commands.send(command(part, done)).await.map_err(|_| gone())?;
-                is_done.await.unwrap_or_else(|_| Err(gone()))?;
-            }
+            commands.send(command).await.map_err(|_| gone())?;
+            is_done.await.unwrap_or_else(|_| Err(gone()))
         })
     }
 }
@@ -95,11 +88,11 @@ impl Link for ZenohLink {
     }
 
     fn subscribe(&self, subjects: Vec<Subject>) -> Work<Result<(), TransportError>> {
-        self.declare(subjects, Command::Subscribe)
+        self.declare(|done| Command::Subscribe(subjects, done))
     }
 
     fn unsubscribe(&self, subjects: Vec<Subject>) -> Work<Result<(), TransportError>> {
-        self.declare(subjects, Command::Unsubscribe)
+        self.declare(|done| Command::Unsubscribe(subjects, done))
     }
 
     fn ended(&self) -> Work<TransportError> {
@@ -219,7 +212,8 @@ impl Node {
     }
 
     fn key(&self, subject: &Subject) -> Result<KeyExpr<'static>, TransportError> {
-        KeyExpr::try_from(key(subject, &self.cluster)).map_err(|error| TransportError::new("naming a subject for zenoh", error))
+        KeyExpr::try_from(subject.name(&self.cluster, '/'))
+            .map_err(|error| TransportError::new("naming a subject for zenoh", error))
     }
 }
 
@@ -264,27 +258,6 @@ fn take_port(endpoint: &Endpoint, last: Option<&String>) -> Result<Endpoint, Tra
     endpoint.probe().map_err(|source| TransportError::new("listening", ListenError { endpoint: endpoint.text.clone(), source }))
 }
 
-/// A subject as zenoh names it, with two differences. A chunk that begins with `@` is one that wildcards pass over: it is written as `%40`, which is no
-/// other topic's name. And topics stand in 64 × 64 folders: zenoh's routing compares
-/// a declaration with each of its siblings.
-fn key(subject: &Subject, cluster: &ClusterName) -> String {
-    let name = subject.name(cluster, '/');
-    match name.rsplit_once('/') {
-        Some((head, tail)) if matches!(subject, Subject::Topic(_)) => {
-            let folder = fold(tail);
-            let (at, rest) = tail.strip_prefix('@').map_or(("", tail), |rest| ("%40", rest));
-            format!("{head}/{:x}/{:x}/{at}{rest}", folder & 63, (folder >> 6) & 63)
-        }
-        _ => name,
-    }
-}
-
-/// The same number in every process and every version: FNV-1a, with its high half folded in.
-fn fold(text: &str) -> u32 {
-    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    hash ^ (hash >> 16)
-}
-
 fn gone() -> TransportError {
     TransportError::because("the thread of zenoh has ended")
 }
@@ -310,30 +283,5 @@ impl std::error::Error for ListenError {
 
 /// Vectors of frames, and declarations, that wait for the thread. The relay sends some hundred frames at once.
 const COMMANDS_MAX: usize = 8;
-/// Subjects that are declared at a stretch: some ms.
-const DECLARE_MAX: usize = 32;
 /// How often another free port is tried.
 const PORT_ATTEMPTS: usize = 8;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::topic::Topic;
-
-    fn check(topic: &str) -> String {
-        let key = key(&Subject::Topic(Topic::parse(topic).unwrap()), &"c".parse().unwrap());
-        let expr = KeyExpr::try_from(key).unwrap();
-        assert!(!expr.is_wild(), "{expr}");
-        expr.as_str().to_owned()
-    }
-
-    #[test]
-    fn every_topic_is_a_plain_key_of_zenoh_and_no_verbatim_one() {
-        for text in ["a", "room:1", "~=@+-_", "$$", "#?", "a//b/", "%40a", "é", &"?".repeat(255)] {
-            check(text);
-        }
-        assert!(check("@a").ends_with("/%40a") && check("%40a").ends_with("/%2540a") && check("a@b").ends_with("/a@b"));
-        // Every version must find the same: this is what goes over the wire.
-        assert_eq!(check("room:1"), "actix-pubsub/c/t/2f/3c/room:1");
-    }
-}
