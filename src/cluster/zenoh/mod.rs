@@ -16,6 +16,7 @@
 //! # Cost
 //! A subscribed topic takes 2.2 KB here and 1.4 KB at each peer. Zenoh's session compares each declaration with all that it has: 10,000 take 7 s, 100,000
 //! take more than a minute, in parts between which frames go out.
+mod batch;
 mod config;
 mod endpoint;
 mod link;
