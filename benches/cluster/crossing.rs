@@ -175,8 +175,8 @@ fn table(bench: &mut Bench, peers: &[Peer], turns: &[Vec<Turn>], plan: &Plan, na
     for (peer, turns_of) in peers.iter().zip(turns) {
         let rates = samples(turns_of, |turn| turn.paces[which].per_second);
         let cpu = |at: usize| median(&samples(turns_of, |turn| turn.costs[which][at]).0);
-        let ratio = bare(*peer, peers, turns)
-            .map(|theirs| median(&rates.over(&samples(theirs, |turn| turn.paces[which].per_second)).0));
+        let ratio =
+            bare(*peer, peers, turns).map(|theirs| median(&rates.over(&samples(theirs, |turn| turn.paces[which].per_second)).0));
         let lost: u64 = turns_of.iter().map(|turn| turn.lost).sum();
         rows.push(vec![
             peer.name(),

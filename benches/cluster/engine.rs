@@ -53,9 +53,9 @@ impl Peer {
 
     pub(crate) fn name(self) -> String {
         match self {
-            Self::Ours(engine) => format!("{}, a cluster", engine.name()),
-            Self::Bare(engine) => format!("{}, the bare client", engine.name()),
-            Self::Tcp => "a bare TCP pair".to_owned(),
+            Self::Ours(engine) => format!("cluster on {}", engine.name()),
+            Self::Bare(engine) => format!("bare {}", engine.name()),
+            Self::Tcp => "bare TCP pair".to_owned(),
         }
     }
 

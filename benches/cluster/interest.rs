@@ -44,7 +44,15 @@ pub(crate) fn run(bench: &mut Bench) {
                 found[at].push(measure(Engine::ALL[at], &mut servers, count));
             }
         }
-        rows.push(vec![numbers::count(count), "no cluster".into(), format!("{:.0} B", Samples(alone).median()), String::new(), String::new(), String::new(), String::new()]);
+        rows.push(vec![
+            numbers::count(count),
+            "no cluster".into(),
+            format!("{:.0} B", Samples(alone).median()),
+            String::new(),
+            String::new(),
+            String::new(),
+            String::new(),
+        ]);
         for (engine, found) in Engine::ALL.into_iter().zip(&found) {
             let of = |of: fn(&Found) -> f64| Samples(found.iter().map(of).collect());
             let span = |samples: &Samples| format!("{} .. {}", numbers::time(samples.min()), numbers::time(samples.max()));

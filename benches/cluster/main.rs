@@ -1,6 +1,6 @@
 //! Cluster: what crosses between two processes, beside the bare client of each engine. `cargo bench --bench cluster --features redis,nats,zenoh`.
 //!
-//! `--test` (tiny), `--only crossing,unwanted,interest` (parts), `--measure "zenoh, a cluster",..` (peers), `--rounds R`, `--n 1k,100k` (topics of
+//! `--test` (tiny), `--only crossing,unwanted,interest` (parts), `--only crossing --measure "cluster on zenoh",..` (peers), `--rounds R`, `--n 1k,100k` (topics of
 //! interest), `--markdown`. The bench starts itself as the other node. Peers take turns, each round another one first; a ratio is the median of
 //! the ratios within the rounds. Who sends is kept at most a window ahead of who receives, so that a slow receiver loses nothing; what is lost in spite of that is counted.
 
@@ -62,7 +62,8 @@ fn main() {
     }
     let mut bench = Bench { args: Args::read(), report: Report::default() };
     let start = Instant::now();
-    let parts: [(&str, fn(&mut Bench)); 3] = [("crossing", crossing::run), ("unwanted", unwanted::run), ("interest", interest::run)];
+    let parts: [(&str, fn(&mut Bench)); 3] =
+        [("crossing", crossing::run), ("unwanted", unwanted::run), ("interest", interest::run)];
     for (name, run) in parts {
         if bench.args.wants(name) {
             run(&mut bench);

@@ -30,6 +30,8 @@ pub(crate) const ASK_LATENCY: u8 = b'l';
 
 /// So many arrivals are told at once.
 const TELL_EVERY: u64 = 256;
+/// What is longer counts as that.
+const LATENCY_NS_MAX: u64 = 60_000_000_000;
 
 #[derive(Clone)]
 pub(crate) struct Tally(Arc<Mutex<Inner>>);
@@ -60,7 +62,7 @@ impl Tally {
         while asked.read_exact(&mut byte).is_ok() {
             let mut inner = self.0.lock().expect("nobody panics");
             match byte[0] {
-                ASK_TIME => inner.times = Some(Histogram::new(3).expect("a histogram")),
+                ASK_TIME => inner.times = Some(Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("a histogram")),
                 ASK_LATENCY => {
                     let times = inner.times.take().expect("it was asked for");
                     let quantile = |q| times.value_at_quantile(q);

@@ -75,7 +75,12 @@ fn measure(engine: Engine, servers: &Servers, bursts: usize) -> Cost {
         burst(&pubsub, &topics).await;
         let port = engine::port(&place);
         let seen = || {
-            [process::cpu(std::process::id()), process::cpu(other.id()), servers.cpu(Some(engine)), process::wire_bytes(port).unwrap_or(0)]
+            [
+                process::cpu(std::process::id()),
+                process::cpu(other.id()),
+                servers.cpu(Some(engine)),
+                process::wire_bytes(port).unwrap_or(0),
+            ]
         };
         let (before, mut caller) = (seen(), Duration::ZERO);
         for _ in 0..bursts {
