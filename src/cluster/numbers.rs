@@ -67,7 +67,8 @@ impl Sent {
             return;
         }
         let mut ages: Vec<Duration> = self.subjects.values().map(|count| now.saturating_duration_since(count.at)).collect();
-        let middle = ages.len() / 2;
+        // The oldest of those that stay.
+        let middle = (self.subjects_max / 2).saturating_sub(1).min(ages.len() - 1);
         let (_, limit, _) = ages.select_nth_unstable(middle);
         let limit = *limit;
         let mut spare = self.subjects_max / 2;

@@ -59,6 +59,24 @@ impl<T> Queue<T> {
         Ok(())
     }
 
+    /// Queues items with their bytes as far as they fit, at once for whoever takes them. Gives how many did not.
+    #[cfg(feature = "zenoh")]
+    pub(crate) fn push_all(&self, items: impl Iterator<Item = (T, usize)>) -> usize {
+        let mut inner = lock(&self.inner);
+        let mut refused = 0;
+        for (item, bytes) in items {
+            if inner.closed || !self.fits(&inner, bytes) {
+                refused += 1;
+                continue;
+            }
+            inner.items.push_back(item);
+            inner.bytes += bytes;
+        }
+        inner.refused += refused as u64;
+        self.added(inner);
+        refused
+    }
+
     /// As [`push`](Self::push), but where it is full the oldest items make room. Gives those.
     pub(crate) fn push_over(&self, item: T, bytes: usize, size: impl Fn(&T) -> usize) -> Result<Vec<T>, Refused> {
         let mut inner = lock(&self.inner);
@@ -103,6 +121,11 @@ impl<T> Queue<T> {
     fn add(&self, mut inner: MutexGuard<'_, Inner<T>>, item: T, bytes: usize) {
         inner.items.push_back(item);
         inner.bytes += bytes;
+        self.added(inner);
+    }
+
+    /// Lets go of the lock and wakes who takes.
+    fn added(&self, mut inner: MutexGuard<'_, Inner<T>>) {
         inner.peak = inner.peak.max(inner.items.len());
         self.len.store(inner.items.len(), Ordering::Release);
         let sleeper = inner.sleeper.take();
@@ -187,6 +210,14 @@ mod tests {
         assert_eq!((queue.push(1, 1_000), queue.push(2, 1)), (Ok(()), Err(Refused::Full)));
         assert_eq!(drained(&queue), [1]);
         assert_eq!((queue.push(3, 60), queue.push(4, 40), queue.push(5, 1)), (Ok(()), Ok(()), Err(Refused::Full)));
+    }
+
+    #[cfg(feature = "zenoh")]
+    #[test]
+    fn of_several_items_those_are_queued_that_fit() {
+        let queue = Queue::new(2, 100);
+        assert_eq!(queue.push_all([(1, 1), (2, 100), (3, 1), (4, 1)].into_iter()), 2);
+        assert_eq!((queue.len(), queue.refused(), queue.peak(), drained(&queue)), (2, 2, 2, vec![1, 3]));
     }
 
     #[test]

@@ -156,9 +156,9 @@ impl Relay {
         while self.tick.poll_tick(cx).is_ready() {
             self.turn_time(now);
         }
-        self.turn_asked(cx.waker(), now);
+        let mut more = self.turn_asked(cx.waker(), now);
         self.turn_changes(now);
-        let mut more = self.turn_inbound(cx.waker(), now);
+        more |= self.turn_inbound(cx.waker(), now);
         self.act();
         more |= self.turn_outbound(cx, now);
         self.turn_ask(cx, now);
@@ -203,16 +203,28 @@ impl Relay {
         }
     }
 
-    fn turn_asked(&mut self, waker: &Waker, now: Instant) {
-        self.hub.asked.drain(&mut self.asked, waker);
-        while let Some(asked) = self.asked.pop_front() {
-            match asked {
-                Asked::Count { id, topic } => {
-                    self.core.count(id, topic);
-                    self.counting.push((now + self.identity.failure_timeout, id));
-                }
-                Asked::Changed => {}
+    /// `true`: there is more.
+    fn turn_asked(&mut self, waker: &Waker, now: Instant) -> bool {
+        for _ in 0..ASKED_BUDGET {
+            if self.asked.is_empty() {
+                // As in `turn_inbound`.
+                self.hub.asked.drain(&mut self.asked, waker);
             }
+            match self.asked.pop_front() {
+                None => return false,
+                Some(asked) => self.answer(asked, now),
+            }
+        }
+        true
+    }
+
+    fn answer(&mut self, asked: Asked, now: Instant) {
+        match asked {
+            Asked::Count { id, topic } => {
+                self.core.count(id, topic);
+                self.counting.push((now + self.identity.failure_timeout, id));
+            }
+            Asked::Changed => {}
         }
     }
 
@@ -448,12 +460,13 @@ impl Relay {
 
     /// `true`: there is more.
     fn turn_inbound(&mut self, waker: &Waker, now: Instant) -> bool {
-        if self.arrived.is_empty() {
-            self.inbound.drain(&mut self.arrived, waker);
-        }
         for _ in 0..INBOUND_BUDGET {
+            if self.arrived.is_empty() {
+                // Only where it finds nothing it asks to be woken: so it is asked again when all is worked on.
+                self.inbound.drain(&mut self.arrived, waker);
+            }
             match self.arrived.pop_front() {
-                None => return self.inbound.len() > 0,
+                None => return false,
                 Some(Arrived::Gone(node)) => self.core.disconnected(node, now),
                 Some(Arrived::Frame(bytes)) => self.receive(&bytes, now),
             }
@@ -635,6 +648,8 @@ const INBOUND_FRAMES: usize = 65_536;
 const INBOUND_BYTES: usize = 64 * 1_048_576;
 /// Frames taken in one turn.
 const INBOUND_BUDGET: usize = 256;
+/// Questions taken in one turn.
+const ASKED_BUDGET: usize = 1_024;
 /// For what was broadcast before a shutdown.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 const WARN_INTERVAL: Duration = Duration::from_secs(60);

@@ -65,8 +65,8 @@ struct Node {
     /// Changed, and not told to the core yet.
     changed: BTreeSet<Topic>,
     ready: HashSet<Topic>,
-    /// Who listens to what, as this node was told.
-    others: HashMap<Topic, BTreeSet<NodeId>>,
+    /// Who listens to what, as this node was told, and whether it gets it now.
+    others: HashMap<Topic, BTreeMap<NodeId, bool>>,
     link: bool,
     linked_at: Instant,
     paused_until: Instant,
@@ -86,10 +86,17 @@ struct Node {
 }
 
 impl Node {
-    /// What another node listens to.
-    fn forget(&mut self, other: NodeId) {
+    /// Another node gets nothing now.
+    fn deafen(&mut self, other: NodeId) {
         for nodes in self.others.values_mut() {
-            nodes.remove(&other);
+            nodes.entry(other).and_modify(|hears| *hears = false);
+        }
+    }
+
+    /// It listens to nothing, or to nothing that it did not name again.
+    fn forget(&mut self, other: NodeId, what: impl Fn(bool) -> bool) {
+        for nodes in self.others.values_mut() {
+            nodes.retain(|node, hears| *node != other || !what(*hears));
         }
     }
 }
@@ -231,7 +238,7 @@ impl World {
             .collect();
         let node = self.nodes.get_mut(&id).unwrap();
         let subject = Subject::Topic(topic.clone());
-        if !self.broker && node.others.get(topic).is_none_or(BTreeSet::is_empty) {
+        if !self.broker && node.others.get(topic).is_none_or(BTreeMap::is_empty) {
             // Nobody listens, as far as it knows: it has no number.
             assert!(owed.is_empty(), "seed {}: {owed:?} listen to {topic}, and {id} does not know", self.seed);
             return;
@@ -259,7 +266,10 @@ impl World {
         let to: Vec<NodeId> = match &outgoing.subject {
             Subject::All => self.nodes.keys().copied().filter(|other| *other != id).collect(),
             Subject::Node(node) => vec![*node],
-            Subject::Topic(topic) => self.nodes[&id].others.get(topic).into_iter().flatten().copied().collect(),
+            Subject::Topic(topic) => {
+                let nodes = self.nodes[&id].others.get(topic).into_iter().flatten();
+                nodes.filter(|(_, hears)| **hears).map(|(node, _)| *node).collect()
+            }
         };
         for other in to {
             if self.nodes.get(&other).is_some_and(|other| other.link) {
@@ -423,18 +433,22 @@ impl World {
                     node.ready.insert(topic);
                 }
                 Action::Unready => node.ready.clear(),
-                Action::Listens { node: other, anew, more, less } => {
+                Action::Listens { node: other, anew, more, less, settled } => {
                     if anew {
-                        node.forget(other);
+                        node.deafen(other);
                     }
                     for topic in more {
-                        node.others.entry(topic).or_default().insert(other);
+                        node.others.entry(topic).or_default().insert(other, true);
                     }
                     for topic in less {
                         node.others.entry(topic).or_default().remove(&other);
                     }
+                    if settled {
+                        node.forget(other, |hears| !hears);
+                    }
                 }
-                Action::Deaf(other) => node.forget(other),
+                Action::Deaf(other) => node.deafen(other),
+                Action::Forget(other) => node.forget(other, |_| true),
                 Action::Tell(ClusterEvent::NodeUp { node: other }) => {
                     assert!(node.up.insert(other.id), "seed {seed}: {} is up twice", other.id);
                 }
@@ -495,7 +509,7 @@ impl World {
                 assert!(node.ready.contains(topic), "seed {seed}: {topic} is not ready on {}", node.id);
             }
             for (topic, nodes) in node.others.iter().filter(|_| !self.broker) {
-                for other in nodes {
+                for other in nodes.keys().filter(|other| !self.dead.contains(other)) {
                     assert!(self.nodes[other].listens.contains(topic), "seed {seed}: {other} left {topic} long ago");
                 }
             }

@@ -168,6 +168,17 @@ impl Inbound {
         self.queue.push(Arrived::Frame(frame), bytes).is_ok()
     }
 
+    /// As [`push`](Self::push), for frames that arrived together.
+    #[cfg(feature = "zenoh")]
+    pub(crate) fn push_all(&self, frames: impl Iterator<Item = Bytes>) {
+        let items = frames.map(|frame| {
+            let bytes = frame.len();
+            (Arrived::Frame(frame), bytes)
+        });
+        // Counted there.
+        let _ = self.queue.push_all(items);
+    }
+
     /// The engine saw that a node has gone. It counts as if that node had said so itself, after the frames that were pushed before.
     pub fn gone(&self, node: NodeId) {
         // A full queue forgets it: then it is noticed by its silence.

@@ -29,6 +29,9 @@ use crate::cluster::transport::Outgoing;
 use crate::cluster::transport::TransportError;
 use crate::cluster::transport::Work;
 use crate::cluster::zenoh::Zenoh;
+use crate::cluster::zenoh::batch::Batch;
+use crate::cluster::zenoh::batch::batches;
+use crate::cluster::zenoh::batch::frames;
 use crate::cluster::zenoh::config::config;
 use crate::cluster::zenoh::endpoint::Endpoint;
 use crate::ids::NodeId;
@@ -173,12 +176,12 @@ impl Node {
     }
 
     fn send(&self, frames: Vec<Outgoing>, commands: &mpsc::Receiver<Command>) -> Result<(), TransportError> {
-        for Outgoing { subject, frame } in frames {
+        for Batch { subject, bytes } in batches(frames) {
             // A put may wait for a slow peer, and nobody wants these any more.
             if commands.is_closed() {
                 return Ok(());
             }
-            let put = self.session.put(self.key(&subject)?, frame);
+            let put = self.session.put(self.key(&subject)?, bytes);
             // One priority and one channel for all, by which they stay in order. Never `Block`: it would stall everybody for a peer that hangs.
             let put =
                 put.congestion_control(CongestionControl::Drop).priority(Priority::Data).allowed_destination(Locality::Remote);
@@ -194,8 +197,8 @@ impl Node {
             }
             let inbound = self.inbound.clone();
             let take = move |sample: Sample| {
-                // Copied out of zenoh's batch, which a slice would keep alive as a whole. A full queue counts what it refuses.
-                let _ = inbound.push(Bytes::copy_from_slice(&sample.payload().to_bytes()));
+                // Copied out of what zenoh has read, which a slice would keep alive as a whole.
+                inbound.push_all(frames(Bytes::copy_from_slice(&sample.payload().to_bytes())));
             };
             let builder = self.session.declare_subscriber(self.key(&subject)?).callback(take).allowed_origin(Locality::Remote);
             let subscriber = builder.wait().map_err(|error| TransportError::new("subscribing at zenoh", error))?;

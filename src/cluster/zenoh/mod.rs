@@ -12,6 +12,7 @@
 //! * What stays when the link is dropped are zenoh's runtimes: six threads for each process, however many links there were.
 //! * What it cannot: two nodes that found each other by gossip and lose only the connection between them do not dial again while both still hold a seed.
 //!   Nodes that are seeds of each other do.
+mod batch;
 mod config;
 mod endpoint;
 mod link;
