@@ -93,7 +93,8 @@ enum LinkState {
     Resting(Pin<Box<Sleep>>),
     /// The last frames are on their way.
     Leaving(Arc<dyn Link>, Instant),
-    Closing(Work<()>, Instant),
+    /// The link is held until it is closed: dropped, it lets go of what is on its way.
+    Closing(Arc<dyn Link>, Work<()>, Instant),
     Closed,
 }
 
@@ -285,9 +286,9 @@ impl Relay {
                     if !sent && now < *until {
                         return;
                     }
-                    LinkState::Closing(link.close(), *until)
+                    LinkState::Closing(Arc::clone(link), link.close(), *until)
                 }
-                LinkState::Closing(work, until) => {
+                LinkState::Closing(_, work, until) => {
                     if work.as_mut().poll(cx).is_pending() && now < *until {
                         return;
                     }

@@ -80,7 +80,7 @@ pub trait Link: Send + Sync + 'static {
     /// Resolves when this link is no use any more, at once if that is so already.
     fn ended(&self) -> Work<TransportError>;
 
-    /// Brings out what `send` has taken, then leaves the engine. Called at most once, as the last.
+    /// Brings out what `send` has taken, then leaves the engine. Called at most once, as the last; the link is held until it resolves, or takes too long.
     fn close(&self) -> Work<()>;
 }
 
