@@ -55,6 +55,9 @@ impl Bench {
     }
 }
 
+/// What `--only` names.
+type Part = fn(&mut Bench);
+
 fn main() {
     if other::is_one() {
         other::run();
@@ -62,8 +65,7 @@ fn main() {
     }
     let mut bench = Bench { args: Args::read(), report: Report::default() };
     let start = Instant::now();
-    let parts: [(&str, fn(&mut Bench)); 3] =
-        [("crossing", crossing::run), ("unwanted", unwanted::run), ("interest", interest::run)];
+    let parts: [(&str, Part); 3] = [("crossing", crossing::run), ("unwanted", unwanted::run), ("interest", interest::run)];
     for (name, run) in parts {
         if bench.args.wants(name) {
             run(&mut bench);

@@ -212,7 +212,9 @@ impl Actor for Census {
         self.link_down = self.link_down.take().filter(|_| !link_up);
         ctx.run_interval(ASK_INTERVAL, |census, _| {
             let unknown: Vec<_> = census.peers.iter().filter(|(_, peer)| peer.version.is_none()).map(|(id, _)| *id).collect();
-            unknown.into_iter().for_each(|node| census.ask(node));
+            for node in unknown {
+                census.ask(node);
+            }
         });
     }
 }

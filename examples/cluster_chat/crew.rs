@@ -31,7 +31,7 @@ pub(crate) async fn run(nodes: Vec<Vec<String>>) -> Result<(), Box<dyn Error>> {
     // A node lives as long as this is held.
     let inputs: Vec<_> = started.iter_mut().filter_map(|(_, child)| child.stdin.take()).collect();
     let all = join_all(started.into_iter().map(|(args, child)| wait(args, child)));
-    if let Either::Right((_, all)) = select(all, Box::pin(stop())).await {
+    if let Either::Right(((), all)) = select(all, Box::pin(stop())).await {
         drop(inputs);
         all.await;
     }

@@ -1,4 +1,4 @@
-//! Cluster chat: the chat on several servers that are one. `cargo run --example cluster_chat`, then open the two addresses it prints.
+//! Cluster chat: the chat on several servers that are one. `cargo run --features nats,redis,zenoh --example cluster_chat`, then open the two addresses it prints.
 //!
 //! ```text
 //! browser ── ws ──> node-8081 ── broadcast chat.said ──┬──> everyone in the room on node-8081
@@ -12,10 +12,10 @@
 //! Two nodes start from one command, as two processes. Any number more join from other terminals, in any order:
 //!
 //! ```text
-//! cargo run --example cluster_chat                                                    # node-8081 and node-8082
-//! cargo run --example cluster_chat -- --port 8083                                     # one more
-//! cargo run --example cluster_chat -- --port 8081 --cluster redis://127.0.0.1:6379    # over Redis
-//! cargo run --example cluster_chat -- --port 8081 --cluster nats://127.0.0.1:4222     # over NATS
+//! cargo run --features nats,redis,zenoh --example cluster_chat                                                    # node-8081 and node-8082
+//! cargo run --features nats,redis,zenoh --example cluster_chat -- --port 8083                                     # one more
+//! cargo run --features nats,redis,zenoh --example cluster_chat -- --port 8081 --cluster redis://127.0.0.1:6379    # over Redis
+//! cargo run --features nats,redis,zenoh --example cluster_chat -- --port 8081 --cluster nats://127.0.0.1:4222     # over NATS
 //! ```
 //!
 //! `curl` to one node reaches the browsers of the other:

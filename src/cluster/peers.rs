@@ -24,6 +24,7 @@ pub(crate) struct Peers {
 }
 
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that hold or not, whatever the others are")]
 struct Peer {
     /// The number of the last note to it.
     number: u64,

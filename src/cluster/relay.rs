@@ -94,7 +94,7 @@ enum LinkState {
     /// The last frames are on their way.
     Leaving(Arc<dyn Link>, Instant),
     /// The link is held until it is closed: dropped, it lets go of what is on its way.
-    Closing(Arc<dyn Link>, Work<()>, Instant),
+    Closing(#[expect(dead_code, reason = "it is held")] Arc<dyn Link>, Work<()>, Instant),
     Closed,
 }
 

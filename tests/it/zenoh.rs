@@ -178,7 +178,9 @@ fn a_hundred_thousand_frames_over_fifty_keys_arrive_in_order() {
             let frame = |at: u64| Outgoing {
                 subject: topics[usize::try_from(at * 7 % 50).unwrap()].clone(),
                 // Some of them take several batches of zenoh.
-                frame: Bytes::from([at.to_le_bytes().to_vec(), vec![0; if at % 5_000 == 0 { 200_000 } else { 92 }]].concat()),
+                frame: Bytes::from(
+                    [at.to_le_bytes().to_vec(), vec![0; if at.is_multiple_of(5_000) { 200_000 } else { 92 }]].concat(),
+                ),
             };
             first.link.send((from..from + 500).map(frame).collect()).await.unwrap();
         }
