@@ -333,6 +333,11 @@ impl Core {
     /// The engine has confirmed them.
     pub(crate) fn confirmed(&mut self, topics: Vec<Topic>) {
         let topics = self.interest.confirmed(topics);
+        for (topic, _) in topics.iter().filter(|(_, first)| *first) {
+            // What came until now came by an earlier asking, or before this one was confirmed.
+            self.seen.leave(&Subject::Topic(topic.clone()));
+        }
+        let topics: Vec<_> = topics.into_iter().map(|(topic, _)| topic).collect();
         self.ask_marks(&topics, None);
         for topic in topics {
             if self.caps.confirms_interest || self.peers.listen(&topic) {
@@ -407,13 +412,23 @@ impl Core {
         if !self.counts(frame.origin, now) {
             return Received::Deliver { topic, frame };
         }
-        match self.seen.frame(frame.origin, &subject, frame.epoch, frame.seq) {
+        let verdict = if !direct && self.is_early(frame.origin, &topic) {
+            self.seen.early(frame.origin, &subject, frame.epoch, frame.seq)
+        } else {
+            self.seen.frame(frame.origin, &subject, frame.epoch, frame.seq)
+        };
+        match verdict {
             Verdict::Old => Received::Old,
             Verdict::New { lost } => {
                 self.lost(frame.origin, (!direct).then(|| topic.clone()), lost);
                 Received::Deliver { topic, frame }
             }
         }
+    }
+
+    /// Whether what comes is of an earlier asking, or of one that is not confirmed yet.
+    fn is_early(&self, origin: NodeId, topic: &Topic) -> bool {
+        if self.caps.confirms_interest { !self.interest.was_on(topic) } else { self.peers.awaits(origin, topic) }
     }
 
     /// Whether what comes from this origin is counted. What is not of a member is forgotten after a while, and there may not be too much of it: an
@@ -430,7 +445,7 @@ impl Core {
     }
 
     fn mark(&mut self, frame: &Frame<'_>, subject: &Subject, topic: Option<Topic>, now: Instant) {
-        if !self.counts(frame.origin, now) {
+        if !self.counts(frame.origin, now) || topic.as_ref().is_some_and(|topic| self.is_early(frame.origin, topic)) {
             return;
         }
         let lost = self.seen.mark(frame.origin, subject, frame.epoch, frame.seq);
@@ -488,8 +503,12 @@ impl Core {
             Note::Counted { id, subscribers } => self.actions.push_back(Action::Counted { node, id, subscribers }),
             Note::Marks { topics } => self.answer_marks(node, topics),
             Note::Heard { number, lost } => {
-                let ready = self.peers.heard(node, number, lost);
-                self.actions.extend(ready.into_iter().map(Action::Ready));
+                for (topic, all) in self.peers.heard(node, number, lost) {
+                    self.seen.begin(node, &Subject::Topic(topic.clone()));
+                    if all {
+                        self.actions.push_back(Action::Ready(topic));
+                    }
+                }
                 self.telling = true;
                 self.acquainted(node);
             }

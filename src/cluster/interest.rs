@@ -22,6 +22,8 @@ struct Entry {
     engine: Engine,
     /// Without a subscriber: until then.
     leaves: Option<Instant>,
+    /// The engine has confirmed it once.
+    was_on: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +48,7 @@ impl Interest {
                 self.lingering.push_back((until, topic.clone()));
             }
             None if listens => {
-                self.topics.insert(topic.clone(), Entry { engine: Engine::Off, leaves: None });
+                self.topics.insert(topic.clone(), Entry { engine: Engine::Off, leaves: None, was_on: false });
                 self.to_ask.push_back(topic.clone());
             }
             Some(_) | None => {}
@@ -69,17 +71,23 @@ impl Interest {
         batch
     }
 
-    /// The engine has confirmed these. Gives those that are still asked for.
-    pub(crate) fn confirmed(&mut self, topics: Vec<Topic>) -> Vec<Topic> {
-        let mut confirmed = topics;
-        confirmed.retain(|topic| match self.topics.get_mut(topic) {
-            Some(entry) if entry.engine == Engine::Asked => {
+    /// The engine has confirmed these. Gives those that are still asked for, and whether it is the first time.
+    pub(crate) fn confirmed(&mut self, topics: Vec<Topic>) -> Vec<(Topic, bool)> {
+        let mut confirmed = Vec::with_capacity(topics.len());
+        for topic in topics {
+            if let Some(entry) = self.topics.get_mut(&topic)
+                && entry.engine == Engine::Asked
+            {
                 entry.engine = Engine::On;
-                true
+                confirmed.push((topic, !std::mem::replace(&mut entry.was_on, true)));
             }
-            Some(_) | None => false,
-        });
+        }
         confirmed
+    }
+
+    /// Whether the engine has confirmed a topic since it was asked for.
+    pub(crate) fn was_on(&self, topic: &Topic) -> bool {
+        self.topics.get(topic).is_some_and(|entry| entry.was_on)
     }
 
     /// Topics whose time without a subscriber is over, and of which `gone` says so, too: they are left from now on.
@@ -141,7 +149,9 @@ mod tests {
     fn on(interest: &mut Interest, name: &str, now: Instant) {
         interest.set(&topic(name), true, now);
         let asked = interest.ask(10);
-        assert_eq!(interest.confirmed(asked), [topic(name)]);
+        assert!(!interest.was_on(&topic(name)));
+        assert_eq!(interest.confirmed(asked), [(topic(name), true)]);
+        assert!(interest.was_on(&topic(name)));
     }
 
     #[test]
@@ -200,6 +210,7 @@ mod tests {
         let mut again = interest.ask(10);
         again.sort_unstable();
         assert_eq!(again, [topic("a"), topic("b")]);
+        assert_eq!(interest.confirmed(again), [(topic("a"), false), (topic("b"), true)]);
         interest.lost();
         interest.set(&topic("a"), false, now);
         assert!(interest.leave(10, now + LINGER, |_| true).is_empty(), "the engine does not know it");

@@ -147,6 +147,21 @@ impl Seen {
         Verdict::New { lost: seq - before.1 - 1 }
     }
 
+    /// As [`frame`](Self::frame), of what comes by chance, from before it was asked for or soon after: what is missing in between is not lost.
+    pub(crate) fn early(&mut self, origin: NodeId, subject: &Subject, epoch: u32, seq: u64) -> Verdict {
+        match self.frame(origin, subject, epoch, seq) {
+            Verdict::New { .. } => Verdict::New { lost: 0 },
+            Verdict::Old => Verdict::Old,
+        }
+    }
+
+    /// From now on what is missing is lost: what came before was early.
+    pub(crate) fn begin(&mut self, origin: NodeId, subject: &Subject) {
+        if let Some(subjects) = self.origins.get_mut(&origin) {
+            subjects.remove(subject);
+        }
+    }
+
     /// Its origin says that it has sent this number. Gives how many did not come.
     pub(crate) fn mark(&mut self, origin: NodeId, subject: &Subject, epoch: u32, seq: u64) -> u64 {
         let subjects = self.origins.entry(origin).or_default();

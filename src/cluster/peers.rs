@@ -39,6 +39,8 @@ struct Peer {
     counted: HashSet<Topic>,
     /// The last note from it.
     got: Option<u64>,
+    /// Nothing is known of it since it was added, whatever comes late: it has not heard yet that it is to tell everything.
+    fresh: bool,
     /// It has told everything.
     told: bool,
     /// It tells everything anew, and has not come to the end.
@@ -93,7 +95,7 @@ impl Peers {
         self.added += 1;
         // It may remember numbers of before.
         let number = u64::from(self.added) << 32;
-        self.nodes.insert(node, Peer { anew: true, number, ..Peer::default() });
+        self.nodes.insert(node, Peer { anew: true, fresh: true, number, ..Peer::default() });
     }
 
     /// A node has gone. Gives the topics that nobody else had yet to hear of.
@@ -133,8 +135,8 @@ impl Peers {
         notes
     }
 
-    /// A peer has heard the note of that number. Gives the topics of which all know now.
-    pub(crate) fn heard(&mut self, node: NodeId, number: u64, lost: bool) -> Vec<Topic> {
+    /// A peer has heard the note of that number. Gives the topics of which it hears for the first time, and whether all know of each now.
+    pub(crate) fn heard(&mut self, node: NodeId, number: u64, lost: bool) -> Vec<(Topic, bool)> {
         let Some(peer) = self.nodes.get_mut(&node) else { return Vec::new() };
         let Some((note, _)) = peer.under_way.take_if(|_| peer.number == number) else { return Vec::new() };
         if lost {
@@ -143,15 +145,26 @@ impl Peers {
         }
         let Note::Interest { more, last, .. } = note else { return Vec::new() };
         peer.heard |= last;
+        peer.fresh = false;
         let counted = more.into_iter().filter(|topic| peer.counted.remove(topic)).collect::<Vec<_>>();
-        counted.into_iter().filter(|topic| uncount(&mut self.unheard, topic)).collect()
+        let all_know = |topic: Topic| {
+            let all = uncount(&mut self.unheard, &topic);
+            (topic, all)
+        };
+        counted.into_iter().map(all_know).collect()
+    }
+
+    /// Whether a peer has yet to hear that this node listens to a topic.
+    pub(crate) fn awaits(&self, node: NodeId, topic: &Topic) -> bool {
+        self.nodes.get(&node).is_some_and(|peer| peer.counted.contains(topic))
     }
 
     /// A peer tells what it listens to.
     pub(crate) fn told(&mut self, node: NodeId, note: Note) -> Option<Told> {
         let Note::Interest { number, anew, last, tell, more, less } = note else { return None };
         let peer = self.nodes.get_mut(&node)?;
-        if tell {
+        // What it is being told just now it hears to the end, or says that it missed the beginning.
+        if tell && peer.heard {
             // It knows nothing any more: until it has heard everything again, what it sends does not come here.
             (peer.anew, peer.heard, peer.acquainted) = (true, false, false);
         }
@@ -211,7 +224,7 @@ impl Peer {
             if listens { more.push(topic) } else { less.push(topic) }
         }
         self.number += 1;
-        let (last, tell) = (self.changes.is_empty(), self.got.is_none());
+        let (last, tell) = (self.changes.is_empty(), self.fresh);
         let note = Note::Interest { number: self.number, anew, last, tell, more, less };
         self.under_way = Some((note.clone(), now));
         Some(note)
@@ -274,7 +287,8 @@ mod tests {
         fn read(&mut self, from: NodeId) -> Option<Note> {
             match self.inbox.pop_front()? {
                 Note::Heard { number, lost } => {
-                    self.heard.extend(self.peers.heard(from, number, lost));
+                    let known = self.peers.heard(from, number, lost);
+                    self.heard.extend(known.into_iter().filter_map(|(topic, all)| all.then_some(topic)));
                     None
                 }
                 note => {
@@ -383,7 +397,7 @@ mod tests {
         assert!(!peers.listen(&topic("a")));
         let notes = peers.notes(std::iter::empty, now);
         let Note::Interest { number, .. } = notes[0].1 else { panic!("an interest") };
-        assert!(peers.heard(notes[0].0, number, false).is_empty());
+        assert_eq!(peers.heard(notes[0].0, number, false), [(topic("a"), false)]);
         assert_eq!(peers.remove(notes[1].0), [topic("a")]);
     }
 

@@ -77,6 +77,11 @@ impl<T> Queue<T> {
         refused
     }
 
+    /// As [`push`](Self::push), whether there is room or not: for what cannot be lost and is rare.
+    pub(crate) fn push_always(&self, item: T) {
+        self.add(lock(&self.inner), item, 0);
+    }
+
     /// As [`push`](Self::push), but where it is full the oldest items make room. Gives those.
     pub(crate) fn push_over(&self, item: T, bytes: usize, size: impl Fn(&T) -> usize) -> Result<Vec<T>, Refused> {
         let mut inner = lock(&self.inner);

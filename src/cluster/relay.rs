@@ -437,8 +437,8 @@ impl Relay {
                 }
             }
             if let Some((Ask::Subscribe(topics), ..)) = self.asking.take() {
-                self.core.confirmed(topics);
-                self.act();
+                // What has come in by now came before.
+                self.inbound.push_always(Arrived::Confirmed(self.hub.counters.links.get(), topics));
             }
             let LinkState::Up(link, _) = &self.link else { return };
             let hub = &self.hub;
@@ -470,6 +470,9 @@ impl Relay {
                 None => return false,
                 Some(Arrived::Gone(node)) => self.core.disconnected(node, now),
                 Some(Arrived::Frame(bytes)) => self.receive(&bytes, now),
+                Some(Arrived::Confirmed(link, topics)) if link == self.hub.counters.links.get() => self.core.confirmed(topics),
+                // Of a link that is lost, and with it what it had confirmed.
+                Some(Arrived::Confirmed(..)) => {}
             }
         }
         true

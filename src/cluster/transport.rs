@@ -26,6 +26,7 @@ use crate::cluster::queue::Queue;
 use crate::cluster::subject::ClusterName;
 use crate::cluster::subject::Subject;
 use crate::ids::NodeId;
+use crate::topic::Topic;
 
 /// A boxed future of a [`Transport`] or a [`Link`].
 pub type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -152,6 +153,8 @@ pub struct Inbound {
 pub(crate) enum Arrived {
     Frame(Bytes),
     Gone(NodeId),
+    /// The engine has confirmed these topics, on the link of that number: what is before it in the queue came before.
+    Confirmed(u64, Vec<Topic>),
 }
 
 impl Inbound {

@@ -44,10 +44,14 @@ impl Arrivals {
             if self.taken.is_empty() {
                 self.queue.drain(&mut self.taken, cx.waker());
             }
-            self.taken.pop_front().map_or(Poll::Pending, Poll::Ready)
+            match self.taken.pop_front() {
+                None => Poll::Pending,
+                Some(Arrived::Frame(frame)) => Poll::Ready(Arrival::Frame(frame)),
+                Some(Arrived::Gone(node)) => Poll::Ready(Arrival::Gone(node)),
+                Some(Arrived::Confirmed(..)) => unreachable!("only a relay says that"),
+            }
         })
         .await
-        .into()
     }
 
     /// Frames that found no room.
@@ -59,15 +63,6 @@ impl Arrivals {
 impl std::fmt::Debug for Arrivals {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Arrivals").field("queued", &(self.taken.len() + self.queue.len())).finish_non_exhaustive()
-    }
-}
-
-impl From<Arrived> for Arrival {
-    fn from(arrived: Arrived) -> Self {
-        match arrived {
-            Arrived::Frame(frame) => Self::Frame(frame),
-            Arrived::Gone(node) => Self::Gone(node),
-        }
     }
 }
 

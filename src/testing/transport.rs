@@ -171,7 +171,7 @@ impl Arrivals {
         loop {
             match self.arrived.pop_front() {
                 Some(Arrived::Frame(frame)) => return frame,
-                Some(Arrived::Gone(_)) => {}
+                Some(Arrived::Gone(_) | Arrived::Confirmed(..)) => {}
                 None => {
                     let (queue, arrived) = (&self.queue, &mut self.arrived);
                     poll_fn(|cx| {
