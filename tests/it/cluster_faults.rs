@@ -169,6 +169,8 @@ async fn black_hole_is_noticed_and_harms_nobody_else(kind: Kind) {
     scene.site.proxy.black_hole();
     until("it is noticed", || !scene.witnesses[0].downs(scene.id(1)).is_empty()).await;
     if kind != Kind::Zenoh {
+        // Each notices it at its own time.
+        until("by the other, too", || !scene.witnesses[2].downs(scene.id(1)).is_empty()).await;
         until("by both sides", || !scene.is_up(1) && scene.witnesses[1].told(silent).len() == 2).await;
         assert_eq!(scene.witnesses[2].downs(scene.id(0)).len() + scene.witnesses[0].downs(scene.id(2)).len(), 0);
     }
