@@ -46,7 +46,7 @@ fn wait(args: Vec<String>, mut child: Child) -> JoinHandle<()> {
         // Whoever closed our standard output does not want to know.
         let _ = writeln!(
             io::stdout(),
-            "cluster_chat: process {} has ended: {ended}. To start it again: cargo run --example cluster_chat -- {again}",
+            "cluster_chat: process {} has ended: {ended}. To start it again: cargo run --features nats,redis,zenoh --example cluster_chat -- {again}",
             child.id()
         );
     })
