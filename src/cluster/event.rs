@@ -55,8 +55,8 @@ pub enum ClusterEvent {
         /// Why.
         reason: Arc<str>,
     },
-    /// Broadcasts of another node did not arrive here, although this node listens. Exact, but for those before the first that arrived from
-    /// that node on that topic.
+    /// Broadcasts of another node did not arrive here, although this node listens. Exact, from the first on that arrived from
+    /// that node on that topic after `cluster_ready`.
     Lost {
         /// Whose.
         origin: NodeId,

@@ -12,7 +12,7 @@
 //! * A broadcast crosses to each node that listens to its topic once, whatever the number of its subscribers there, and to no other.
 //! * One publisher's events reach a subscriber on another node in the publisher's order, across topics.
 //! * Once [`cluster_ready`](crate::Subscription::cluster_ready) has resolved, what another node broadcasts after that arrives, or is told as lost.
-//! * Nothing is lost silently: [`ClusterEvent::Lost`] counts exactly what did not arrive, from the first that arrived from a node on a topic on;
+//! * Nothing is lost silently: [`ClusterEvent::Lost`] counts exactly what did not arrive, from the first on that arrived from a node on a topic after `cluster_ready`;
 //!   [`Receipt::cluster`](crate::Receipt) says what was not sent.
 //! * Neither another node nor the engine can make a broadcast wait or fail, or keep it from this node's subscribers. What waits for the engine is bounded.
 //! * A node that dies, leaves or hangs is [`NodeDown`](ClusterEvent::NodeDown) once, within the failure time-out.
