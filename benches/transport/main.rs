@@ -95,7 +95,7 @@ fn link_reads(transport: Arc<dyn Transport>, frames: usize, ready: mpsc::Sender<
             link.subscribe(vec![topic("t")]).await.expect("it subscribes");
             ready.send(()).expect("it is waited for");
             for _ in 0..frames {
-                arrivals.next().await;
+                arrivals.frame().await;
             }
         });
     })

@@ -207,9 +207,7 @@ impl Core {
             self.heartbeat(now);
         }
         for (subject, epoch, seq) in self.sent.due(self.timing.heartbeat, now) {
-            let topic = subject.topic().map_or("", Topic::as_str);
-            let mark = frame::encode(Kind::Mark, self.me, &Fields { topic, ..Fields::default() }, &[]);
-            self.actions.push_back(Action::Send(Outgoing { frame: frame::number(mark, epoch, seq), subject }));
+            self.send_mark(subject.clone(), &subject, epoch, seq);
         }
         self.telling = true;
         self.tell_peers(now);
@@ -223,6 +221,13 @@ impl Core {
 
     fn hello(&self) -> Note {
         Note::Hello { name: self.name.to_string(), every_ms: self.timing.heartbeat.as_millis() as u64 }
+    }
+
+    /// Says how far the numbers of a subject have come.
+    fn send_mark(&mut self, to: Subject, of: &Subject, epoch: u32, seq: u64) {
+        let topic = of.topic().map_or("", Topic::as_str);
+        let mark = frame::encode(Kind::Mark, self.me, &Fields { topic, ..Fields::default() }, &[]);
+        self.actions.push_back(Action::Send(Outgoing { frame: frame::number(mark, epoch, seq), subject: to }));
     }
 
     fn send_note(&mut self, subject: Subject, note: &Note) {
@@ -542,9 +547,7 @@ impl Core {
         let subjects = topics.into_iter().take(MARKS_TOPICS_MAX).map(Subject::Topic).chain([Subject::Node(to)]);
         for subject in subjects {
             let Some((epoch, seq)) = self.sent.at(&subject) else { continue };
-            let topic = subject.topic().map_or("", Topic::as_str);
-            let mark = frame::encode(Kind::Mark, self.me, &Fields { topic, ..Fields::default() }, &[]);
-            self.actions.push_back(Action::Send(Outgoing { frame: frame::number(mark, epoch, seq), subject: Subject::Node(to) }));
+            self.send_mark(Subject::Node(to), &subject, epoch, seq);
         }
     }
 

@@ -157,9 +157,9 @@ impl Relay {
         while self.tick.poll_tick(cx).is_ready() {
             self.turn_time(now);
         }
-        let mut more = self.turn_asked(cx.waker(), now);
+        self.turn_asked(cx.waker(), now);
         self.turn_changes(now);
-        more |= self.turn_inbound(cx.waker(), now);
+        let mut more = self.turn_inbound(cx.waker(), now);
         self.act();
         more |= self.turn_outbound(cx, now);
         self.turn_ask(cx, now);
@@ -188,12 +188,10 @@ impl Relay {
             self.core.overflowed();
             self.warn("inbound", |engine| observe::inbound_full(engine, INBOUND_FRAMES));
         }
-        let patience = self.identity.failure_timeout;
-        let overdue = |since: Instant| now.saturating_duration_since(since) > patience;
-        if self.sending.as_ref().is_some_and(|(_, since)| overdue(*since))
-            || self.asking.as_ref().is_some_and(|(_, _, since)| overdue(*since))
-        {
-            self.lose_link(&TransportError::because("the engine did not answer in time"), now);
+        let sending = self.sending.as_ref().map(|(_, since)| *since);
+        let asking = self.asking.as_ref().map(|(_, _, since)| *since);
+        if [sending, asking].into_iter().flatten().any(|since| self.identity.is_overdue(since, now)) {
+            self.lose_link(&no_answer(), now);
         }
     }
 
@@ -204,28 +202,16 @@ impl Relay {
         }
     }
 
-    /// `true`: there is more.
-    fn turn_asked(&mut self, waker: &Waker, now: Instant) -> bool {
-        for _ in 0..ASKED_BUDGET {
-            if self.asked.is_empty() {
-                // As in `turn_inbound`.
-                self.hub.asked.drain(&mut self.asked, waker);
+    fn turn_asked(&mut self, waker: &Waker, now: Instant) {
+        self.hub.asked.drain(&mut self.asked, waker);
+        while let Some(asked) = self.asked.pop_front() {
+            match asked {
+                Asked::Count { id, topic } => {
+                    self.core.count(id, topic);
+                    self.counting.push((now + self.identity.failure_timeout, id));
+                }
+                Asked::Changed => {}
             }
-            match self.asked.pop_front() {
-                None => return false,
-                Some(asked) => self.answer(asked, now),
-            }
-        }
-        true
-    }
-
-    fn answer(&mut self, asked: Asked, now: Instant) {
-        match asked {
-            Asked::Count { id, topic } => {
-                self.core.count(id, topic);
-                self.counting.push((now + self.identity.failure_timeout, id));
-            }
-            Asked::Changed => {}
         }
     }
 
@@ -245,9 +231,7 @@ impl Relay {
                         LinkState::Joining(link, joined, now)
                     }
                     Poll::Ready(Err(error)) => self.rest(&error, now),
-                    Poll::Pending if now.saturating_duration_since(*since) > self.identity.failure_timeout => {
-                        self.rest(&TransportError::because("the engine did not answer in time"), now)
-                    }
+                    Poll::Pending if self.identity.is_overdue(*since, now) => self.rest(&no_answer(), now),
                     Poll::Pending => return,
                 },
                 LinkState::Joining(link, work, since) => match work.as_mut().poll(cx) {
@@ -260,9 +244,7 @@ impl Relay {
                         LinkState::Up(link, ended)
                     }
                     Poll::Ready(Err(error)) => self.rest(&error, now),
-                    Poll::Pending if now.saturating_duration_since(*since) > self.identity.failure_timeout => {
-                        self.rest(&TransportError::because("the engine did not answer in time"), now)
-                    }
+                    Poll::Pending if self.identity.is_overdue(*since, now) => self.rest(&no_answer(), now),
                     Poll::Pending => return,
                 },
                 LinkState::Up(_, ended) => match ended.as_mut().poll(cx) {
@@ -463,7 +445,7 @@ impl Relay {
     fn turn_inbound(&mut self, waker: &Waker, now: Instant) -> bool {
         for _ in 0..INBOUND_BUDGET {
             if self.arrived.is_empty() {
-                // Only where it finds nothing it asks to be woken: so it is asked again when all is worked on.
+                // What came meanwhile belongs to the same turn.
                 self.inbound.drain(&mut self.arrived, waker);
             }
             match self.arrived.pop_front() {
@@ -638,6 +620,10 @@ impl ActorFuture<Relay> for Turns {
     }
 }
 
+fn no_answer() -> TransportError {
+    TransportError::because("the engine did not answer in time")
+}
+
 /// Looks at the time, a heartbeat.
 const TICKS: u32 = 4;
 /// Steps of the link in one turn, so that no transport that answers at once keeps the relay from all else.
@@ -652,8 +638,6 @@ const INBOUND_FRAMES: usize = 65_536;
 const INBOUND_BYTES: usize = 64 * 1_048_576;
 /// Frames taken in one turn.
 const INBOUND_BUDGET: usize = 256;
-/// Questions taken in one turn.
-const ASKED_BUDGET: usize = 1_024;
 /// For what was broadcast before a shutdown.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 const WARN_INTERVAL: Duration = Duration::from_secs(60);

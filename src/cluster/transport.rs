@@ -19,6 +19,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -131,6 +132,13 @@ pub struct Identity {
     pub frame_bytes_max: usize,
     /// How long a link may be silent before it has ended.
     pub failure_timeout: Duration,
+}
+
+impl Identity {
+    /// Whether what was begun then takes longer than a link may be silent.
+    pub(crate) fn is_overdue(&self, since: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(since) > self.failure_timeout
+    }
 }
 
 /// A frame on its way out.

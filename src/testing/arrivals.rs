@@ -17,7 +17,7 @@ use crate::ids::NodeId;
 
 /// The receiving end of an [`Inbound`].
 pub struct Arrivals {
-    queue: Arc<Queue<Arrived>>,
+    pub(super) queue: Arc<Queue<Arrived>>,
     taken: VecDeque<Arrived>,
 }
 
@@ -52,6 +52,15 @@ impl Arrivals {
             }
         })
         .await
+    }
+
+    /// The next frame. What the engine says of nodes that have gone is left out. Cancel safe.
+    pub async fn frame(&mut self) -> Bytes {
+        loop {
+            if let Arrival::Frame(frame) = self.next().await {
+                return frame;
+            }
+        }
     }
 
     /// Frames that found no room.

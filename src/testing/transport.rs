@@ -19,9 +19,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::collections::VecDeque;
 use std::error::Error;
-use std::fmt;
 use std::future::Future;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -37,6 +35,8 @@ use tokio::time::Instant;
 use tokio::time::timeout;
 use tokio::time::timeout_at;
 
+pub use crate::testing::arrivals::Arrivals;
+
 use crate::cluster::ClusterName;
 use crate::cluster::Identity;
 use crate::cluster::Inbound;
@@ -45,9 +45,8 @@ use crate::cluster::Outgoing;
 use crate::cluster::Subject;
 use crate::cluster::Transport;
 use crate::cluster::TransportError;
-use crate::cluster::queue::Queue;
-use crate::cluster::transport::Arrived;
 use crate::ids::NodeId;
+use crate::testing::arrivals;
 use crate::topic::Topic;
 
 /// An engine under test.
@@ -152,59 +151,13 @@ cases! {
 
 /// An [`Inbound`] with room for so many frames, and what comes out of it.
 pub fn inbound(frames_max: usize) -> (Inbound, Arrivals) {
-    let queue = Arc::new(Queue::new(frames_max, usize::MAX / 2));
-    (Inbound::new(Arc::clone(&queue)), Arrivals { queue, arrived: VecDeque::new() })
-}
-
-/// What a link has pushed.
-pub struct Arrivals {
-    queue: Arc<Queue<Arrived>>,
-    arrived: VecDeque<Arrived>,
-}
-
-impl Arrivals {
-    /// The next frame. What an engine says of nodes that have gone is left out.
-    ///
-    /// # Cancel safety
-    /// A frame is given or kept.
-    pub async fn next(&mut self) -> Bytes {
-        loop {
-            match self.arrived.pop_front() {
-                Some(Arrived::Frame(frame)) => return frame,
-                Some(Arrived::Gone(_) | Arrived::Confirmed(..)) => {}
-                None => {
-                    let (queue, arrived) = (&self.queue, &mut self.arrived);
-                    poll_fn(|cx| {
-                        queue.drain(arrived, cx.waker());
-                        if arrived.is_empty() { Poll::Pending } else { Poll::Ready(()) }
-                    })
-                    .await;
-                }
-            }
-        }
-    }
-
-    /// Frames for which there was no room.
-    pub fn refused(&self) -> u64 {
-        self.queue.refused()
-    }
-}
-
-impl fmt::Debug for Arrivals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Arrivals").field("waiting", &self.queue.len()).finish_non_exhaustive()
-    }
+    let (arrivals, inbound) = Arrivals::new(frames_max, usize::MAX / 2);
+    (inbound, arrivals)
 }
 
 /// A node of this cluster that nobody else is: frames of up to 64 KiB, a failure time-out of two seconds.
 pub fn identity(cluster: &ClusterName) -> Identity {
-    Identity {
-        cluster: cluster.clone(),
-        node: NodeId::random(),
-        name: "suite".into(),
-        frame_bytes_max: FRAME_BYTES_MAX,
-        failure_timeout: FAILURE_TIMEOUT,
-    }
+    Identity { frame_bytes_max: FRAME_BYTES_MAX, ..arrivals::identity(cluster.as_str(), FAILURE_TIMEOUT) }
 }
 
 // ---- helpers ---------------------------------------------------------------------------------------------------------
@@ -269,7 +222,7 @@ impl Node {
         let mut frames = Vec::new();
         loop {
             let frame =
-                timeout(LONG, self.arrivals.next()).await.unwrap_or_else(|_| panic!("no end after {} frames", frames.len()));
+                timeout(LONG, self.arrivals.frame()).await.unwrap_or_else(|_| panic!("no end after {} frames", frames.len()));
             if *frame == *barrier {
                 return frames;
             }
@@ -297,7 +250,7 @@ impl Node {
             assert!(Instant::now() < deadline, "{} of {} subjects are not heard after {SPREAD:?}", missing.len(), subjects.len());
             from.send(missing.iter().map(|n| (&subjects[*n], probe(*n)))).await;
             let look = Instant::now() + LOOK;
-            while let Ok(frame) = timeout_at(look, self.arrivals.next()).await {
+            while let Ok(frame) = timeout_at(look, self.arrivals.frame()).await {
                 if let Some(number) = frame.strip_prefix(PROBE) {
                     missing.remove(&std::str::from_utf8(number).unwrap().parse().unwrap());
                 }
@@ -731,7 +684,7 @@ async fn what_arrives_while_nobody_looks_is_dropped_and_the_link_lives(engine: A
         tokio::task::yield_now().await;
     }
     for n in 0..100 {
-        assert_eq!(text(&slow.arrivals.next().await), n.to_string(), "the first stay");
+        assert_eq!(text(&slow.arrivals.frame().await), n.to_string(), "the first stay");
     }
     from.send([(&flood, b"after".to_vec())]).await;
     assert_eq!(texts(&slow.until(&from).await), ["after"]);
@@ -750,7 +703,7 @@ async fn close_brings_out_what_was_sent(engine: Arc<dyn Engine>) {
         for n in 0..2_000 {
             let frame = timeout(LONG, async {
                 loop {
-                    let frame = one.arrivals.next().await;
+                    let frame = one.arrivals.frame().await;
                     if !frame.starts_with(PROBE) {
                         return frame;
                     }

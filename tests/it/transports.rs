@@ -186,7 +186,7 @@ fn room() -> Subject {
 async fn works(from: &Arc<dyn Link>, (link, arrivals): &mut (Arc<dyn Link>, Arrivals)) {
     within(link.subscribe(vec![room()])).await.unwrap();
     within(from.send(vec![Outgoing { subject: room(), frame: "hello".into() }])).await.unwrap();
-    assert_eq!(within(arrivals.next()).await, "hello");
+    assert_eq!(within(arrivals.frame()).await, "hello");
     within(link.unsubscribe(vec![room()])).await.unwrap();
 }
 
