@@ -16,9 +16,12 @@ mod observe;
 mod topic;
 #[path = "../src/local"]
 mod local {
+    pub(crate) mod clock;
     pub(crate) mod hash;
+    pub(crate) mod incident;
     pub(crate) mod interest;
     pub(crate) mod member;
+    pub(crate) mod meter;
     pub(crate) mod options;
     pub(crate) mod port;
     pub(crate) mod remote;

@@ -65,6 +65,7 @@ pub use crate::cluster::options::ClusterOptions;
 pub use crate::cluster::options::LinkOverflow;
 #[cfg(feature = "redis")]
 pub use crate::cluster::redis::Redis;
+pub use crate::cluster::stats::ClusterStats;
 pub use crate::cluster::subject::ClusterName;
 pub use crate::cluster::subject::ClusterNameError;
 pub use crate::cluster::subject::Subject;
@@ -83,4 +84,3 @@ pub use crate::codec::CodecError;
 pub use crate::codec::CustomCodec;
 pub use crate::local::remote::ClusterReady;
 pub use crate::local::remote::NotReady;
-pub use crate::local::stats::ClusterStats;

@@ -49,6 +49,7 @@ use crate::event::Head;
 use crate::feed::backoff::backoff;
 use crate::feed::types::Foreign;
 use crate::local::background::start_thread;
+use crate::local::incident::IncidentKind;
 use crate::observe;
 use crate::sync::Arc;
 use crate::sync::Ordering;
@@ -564,6 +565,7 @@ impl Relay {
 
     fn tell(&mut self, event: ClusterEvent) {
         observe::cluster_event(&event);
+        self.hub.shared.incidents.add(incident(&event));
         if let ClusterEvent::Lost { events, .. } = &event {
             self.hub.counters.lost.add(*events);
         }
@@ -574,6 +576,18 @@ impl Relay {
             // A full port is told by `missed()`.
             let _ = port.shard().publish(port, None, Head::shared(self.events.clone(), shared.node, &body));
         }
+    }
+}
+
+fn incident(event: &ClusterEvent) -> IncidentKind {
+    match event.clone() {
+        ClusterEvent::NodeUp { node } => IncidentKind::NodeUp { node: node.id, name: node.name },
+        ClusterEvent::NodeDown { node, reason } => {
+            IncidentKind::NodeDown { node: node.id, name: node.name, reason: reason.to_string() }
+        }
+        ClusterEvent::LinkUp => IncidentKind::LinkUp,
+        ClusterEvent::LinkDown { reason } => IncidentKind::LinkDown { reason },
+        ClusterEvent::Lost { origin, topic, events } => IncidentKind::Lost { origin, topic, events },
     }
 }
 

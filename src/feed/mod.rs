@@ -19,6 +19,7 @@ pub(crate) mod place;
 pub(crate) mod raw;
 pub(crate) mod retention;
 pub(crate) mod runner;
+pub(crate) mod stats;
 pub(crate) mod types;
 
 use std::collections::HashMap;
@@ -36,6 +37,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc;
 
 use crate::feed::retention::Retentions;
+use crate::feed::stats::GroupCounters;
 use crate::feed::types::Types;
 use crate::ids::EntryId;
 use crate::local::hash::BuildPrehashed;
@@ -52,15 +54,16 @@ pub(crate) struct Feed {
     pub(crate) shared: Arc<Shared>,
     pub(crate) types: Types,
     pub(crate) retention: Retentions,
-    pub(crate) undecodable: AtomicU64,
-    pub(crate) unknown: AtomicU64,
+    appended: AtomicU64,
+    undecodable: AtomicU64,
+    unknown: AtomicU64,
     standing: DashMap<Topic, Stand, BuildPrehashed>,
     /// Who waits for it to stand on a topic.
     waiting: DashMap<Topic, Arc<Notify>, BuildPrehashed>,
     /// Topics on which it failed to stand; it tries again after a rest.
     resting: DashMap<Topic, (), BuildPrehashed>,
-    /// The type that each group consumes here.
-    groups: Mutex<HashMap<Group, &'static str>>,
+    /// The groups that are consumed here, each as one type.
+    groups: Mutex<HashMap<Group, Arc<GroupCounters>>>,
     /// Consumers that have not ended.
     intakes: AtomicUsize,
     control: mpsc::UnboundedSender<Control>,
@@ -142,6 +145,7 @@ impl Feed {
             shared,
             types,
             retention,
+            appended: AtomicU64::new(0),
             undecodable: AtomicU64::new(0),
             unknown: AtomicU64::new(0),
             standing: DashMap::default(),
@@ -240,10 +244,10 @@ impl Feed {
     }
 
     /// Notes that a group is consumed as this type here. `Err`: it is as another.
-    pub(crate) fn consumes(&self, group: &Group, message: &'static str) -> Result<(), &'static str> {
+    pub(crate) fn consumes(&self, group: &Group, message: &'static str) -> Result<Arc<GroupCounters>, &'static str> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = *groups.entry(group.clone()).or_insert(message);
-        if known == message { Ok(()) } else { Err(known) }
+        let known = groups.entry(group.clone()).or_insert_with(|| Arc::new(GroupCounters::new(message)));
+        if known.message() == message { Ok(Arc::clone(known)) } else { Err(known.message()) }
     }
 
     pub(crate) fn intake_begins(&self) {

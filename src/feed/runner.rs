@@ -29,6 +29,7 @@ use crate::feed::place::Places;
 use crate::feed::raw::RawKind;
 use crate::feed::types::Kind;
 use crate::ids::EntryId;
+use crate::local::incident::IncidentKind;
 use crate::log::Batch;
 use crate::log::Limit;
 use crate::log::Position;
@@ -44,6 +45,7 @@ pub(crate) fn launch(feed: Arc<Feed>, control: mpsc::UnboundedReceiver<Control>)
         if catch_unwind(AssertUnwindSafe(|| runtime.block_on(Runner::new(feed, control).run()))).is_err() {
             // A store that panics: nobody must wait for what will not come.
             observe::feed_panicked();
+            watched.shared.incidents.add(IncidentKind::LogClosed);
             watched.close();
         }
         // Everything is let go before it is said: the store may be opened again.
@@ -152,7 +154,7 @@ impl Runner {
                     if self.failures == 1
                         && let Some(topic) = self.follows.keys().next()
                     {
-                        observe::log_unavailable("follow", topic, &error);
+                        self.feed.tell_unavailable("follow", topic, &error);
                     }
                     self.pause = Some(Box::pin(tokio::time::sleep(store_backoff(self.failures))));
                 }
@@ -263,7 +265,7 @@ impl Runner {
                     *tries
                 });
                 if tries == 1 {
-                    observe::log_unavailable("stand on", &topic, &error);
+                    self.feed.tell_unavailable("stand on", &topic, &error);
                 }
                 self.feed.resting.insert(topic.clone(), ());
                 self.feed.tried(&topic);
@@ -319,7 +321,7 @@ impl Runner {
         let Some(places) = self.follows.get_mut(topic) else { return };
         places.begin(batch);
         if let Some(gap) = &batch.gap {
-            observe::history_gap(topic, gap.asked_after, &gap.cause);
+            self.feed.tell_gap(topic, gap.asked_after, &gap.cause);
         }
         for entry in &batch.entries {
             let kinds: SmallVec<[Arc<dyn Kind>; 2]> = if entry.name.is_empty() {
@@ -329,7 +331,7 @@ impl Runner {
                 self.feed.types.get(&entry.name).into_iter().collect()
             };
             if kinds.is_empty() && !entry.name.is_empty() {
-                self.feed.unknown.fetch_add(1, Ordering::Relaxed);
+                self.feed.count_unknown();
                 if self.unknown.len() < UNKNOWN_MAX && !self.unknown.contains(&*entry.name) {
                     self.unknown.insert(entry.name.to_string());
                     observe::entry_unknown(topic, entry.id, &entry.name);
@@ -343,8 +345,7 @@ impl Runner {
                 let publish = AssertUnwindSafe(|| kind.publish(&self.feed.shared, topic, entry, place));
                 let published = catch_unwind(publish).unwrap_or_default();
                 if let Some(error) = &published.undecodable {
-                    self.feed.undecodable.fetch_add(1, Ordering::Relaxed);
-                    observe::entry_undecodable(topic, entry.id, &entry.name, error);
+                    self.feed.tell_undecodable(topic, entry.id, &entry.name, error);
                 }
                 if published.full {
                     let behind = Behind { kind: Arc::clone(&kind), id: entry.id, epoch: place.epoch };

@@ -69,6 +69,11 @@ impl TopicPort {
         self.lost.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Refused by the full port, and not told to anyone yet.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Acquire)
+    }
+
     pub(crate) fn take_lost(&self) -> u64 {
         if self.lost.load(Ordering::Acquire) == 0 { 0 } else { self.lost.swap(0, Ordering::AcqRel) }
     }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
+use crate::local::clock::Tick;
 use crate::local::options::Overflow;
 use crate::local::options::SubscribeOptions;
 use crate::local::ring::Ring;
@@ -22,6 +23,8 @@ pub(crate) struct Member {
     pub(crate) extra: Option<Arc<SubscribeOptions>>,
     place: Place,
     pub(crate) capacity: u32,
+    /// Since when something waits that it has been told of.
+    pub(crate) ready_at: Tick,
     pub(crate) handler: u16,
     pub(crate) overflow: Overflow,
     pub(crate) keep_alive: bool,
@@ -42,6 +45,8 @@ pub(crate) enum Place {
 pub(crate) struct Effective {
     pub(crate) depth: u64,
     pub(crate) missed: u64,
+    /// When the oldest of it came in.
+    pub(crate) oldest: Option<Tick>,
 }
 
 /// Head positions at which a `Disconnect` member is too far behind: limit, index, insertion.
@@ -60,6 +65,7 @@ impl Member {
             extra: (!plain).then(|| Arc::new(options.clone())),
             place: Place::Joining,
             capacity: options.capacity as u32,
+            ready_at: Tick::default(),
             handler,
             overflow: options.overflow,
             keep_alive: options.keep_alive,
@@ -93,9 +99,21 @@ impl Member {
 
     pub(crate) fn effective(&self, ring: &Ring) -> Effective {
         let (start, own) = self.start(ring);
-        let depth = ring.head() - start - ring.own(self.seat, start, ring.head());
-        let before = ring.at(start).map_or(ring.total(), |entry| entry.total - 1);
-        Effective { depth, missed: before - self.seen - own }
+        let own_waiting = ring.own(self.seat, start, ring.head());
+        let depth = ring.head() - start - own_waiting;
+        // Lost before, among and after what waits: it learns of the latter with later events.
+        let missed = ring.total() - self.seen - own - own_waiting - depth;
+        Effective { depth, missed, oldest: ring.at(start).map(|entry| entry.at) }
+    }
+
+    /// How long it has had something to read and its seat has taken nothing.
+    pub(crate) fn stalled_ms(&self, taken_at: Option<Tick>, now: Tick) -> u64 {
+        let since_ready = self.ready_at.age_ms(now);
+        taken_at.map_or(since_ready, |taken| since_ready.min(taken.age_ms(now)))
+    }
+
+    pub(crate) fn metadata(&self) -> Option<Arc<str>> {
+        self.extra.as_ref().and_then(|options| options.metadata.clone())
     }
 
     /// How many events may be handed out before the cursor moves. A `Disconnect` member gets one at a time, so that an event in

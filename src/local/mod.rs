@@ -18,14 +18,17 @@
 //! * A subscription ends with its subscriber, at once, at a cost that does not depend on the others.
 
 pub(crate) mod background;
+pub(crate) mod clock;
 pub(crate) mod context;
 pub(crate) mod courier;
 pub(crate) mod error;
 pub(crate) mod hash;
+pub(crate) mod incident;
 #[cfg(feature = "web")]
 pub(crate) mod inbox;
 pub(crate) mod interest;
 pub(crate) mod member;
+pub(crate) mod meter;
 #[cfg(test)]
 mod model;
 pub(crate) mod options;

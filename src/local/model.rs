@@ -11,6 +11,7 @@ use std::task::Waker;
 use crate::event::Erased;
 use crate::event::Head;
 use crate::ids::SubscriberId;
+use crate::local::clock::Tick;
 use crate::local::options::Overflow;
 use crate::local::options::SubscribeOptions;
 use crate::local::port::Pushed;
@@ -19,6 +20,8 @@ use crate::local::shard::Shared;
 use crate::local::shard::Turn;
 use crate::local::slab::Key;
 use crate::local::stats::SubscriptionStats;
+use crate::local::stats::Walk;
+use crate::local::table::Counts;
 use crate::local::table::Taken;
 use crate::local::table::Took;
 use crate::topic::Topic;
@@ -204,6 +207,9 @@ fn table_matches_a_naive_model() {
                 }
             }
             check_at_rest(&shard, &live, &context);
+            if step % 16 == 0 {
+                check_balance(&shard, &context);
+            }
         }
         for gone in live {
             shard.unseat(gone.seat, None);
@@ -251,6 +257,20 @@ fn poll(random: &mut Random, shard: &Shard, subscriber: &mut Reference, context:
     }
 }
 
+/// Every event that was for a subscription is delivered, missed, discarded or waits.
+fn check_balance(shard: &Shard, context: &dyn Fn() -> String) {
+    let walk = Walk::over(&shard.shared, true, |_| {});
+    let Counts { addressed, delivered, missed, discarded, .. } = walk.total;
+    assert_eq!(
+        addressed,
+        delivered + missed + discarded + walk.waiting,
+        "{}: {:?}, {} wait",
+        context(),
+        walk.total,
+        walk.waiting
+    );
+}
+
 fn check_at_rest(shard: &Shard, live: &[Reference], context: &dyn Fn() -> String) {
     for on in 0..TOPICS {
         let listeners = live.iter().filter(|subscriber| subscriber.subscriptions.contains_key(&on)).count();
@@ -259,7 +279,8 @@ fn check_at_rest(shard: &Shard, live: &[Reference], context: &dyn Fn() -> String
     for subscriber in live {
         for (on, naive) in &subscriber.subscriptions {
             let member = shard.find(subscriber.seat, &topic(*on), message().0).unwrap_or_else(|| panic!("{}", context()));
-            let stats = shard.with(|table| SubscriptionStats::read(table, table.member(member).expect("it is there")));
+            let stats =
+                shard.with(|table| SubscriptionStats::read(table, table.member(member).expect("it is there"), 0, Tick::now()));
             let mut after = Naive {
                 waiting: naive.waiting.clone(),
                 missed: naive.missed,
@@ -353,6 +374,7 @@ fn order_and_missed_are_exact_however_turns_and_polls_interleave() {
                     }
                 }
             }
+            check_balance(&shard, &|| format!("SEED={seed}"));
         }
     }
 }

@@ -10,6 +10,7 @@ use std::task::Waker;
 
 use crate::event::Erased;
 use crate::ids::SubscriberId;
+use crate::local::clock::Tick;
 use crate::local::interest::TopicPort;
 use crate::local::slab::Key;
 use crate::sync::AtomicUsize;
@@ -29,6 +30,8 @@ struct Queue {
     items: VecDeque<Item>,
     /// The registry, while it sleeps.
     sleeper: Option<Waker>,
+    /// Since when it has not been empty.
+    filled_at: Option<Tick>,
     /// Publishers that wait for room.
     waiting: Vec<Waker>,
     closed: bool,
@@ -105,6 +108,7 @@ impl Port {
         event: Erased,
     ) -> Pushed {
         let item = Item::Event { topic: topic.key(), from, event, lost: topic.take_lost() };
+        queue.filled_at.get_or_insert_with(Tick::now);
         queue.items.push_back(item);
         queue.peak = queue.peak.max(queue.items.len());
         self.len.store(queue.items.len(), Ordering::Release);
@@ -141,6 +145,7 @@ impl Port {
         } else {
             into.append(&mut queue.items);
         }
+        queue.filled_at = None;
         self.len.store(0, Ordering::Release);
         std::mem::take(&mut queue.waiting)
     }
@@ -161,6 +166,11 @@ impl Port {
     /// Events refused so far.
     pub(crate) fn refused(&self) -> u64 {
         lock(&self.queue).refused
+    }
+
+    /// How long it has not been emptied; 0 while it is empty.
+    pub(crate) fn waits_ms(&self, now: Tick) -> u64 {
+        lock(&self.queue).filled_at.map_or(0, |filled| filled.age_ms(now))
     }
 
     /// The longest the queue has been.

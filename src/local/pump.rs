@@ -104,7 +104,7 @@ where
 
 impl<A: Actor> Drop for Pump<A> {
     fn drop(&mut self) {
-        self.shard.unseat(self.seat, None);
+        self.shard.unseat_actor(self.seat, std::any::type_name::<A>);
     }
 }
 

@@ -16,6 +16,8 @@ use actix_rt::ArbiterHandle;
 use actix_rt::System;
 use actix_rt::time::Sleep;
 
+use crate::local::incident::IncidentKind;
+use crate::local::meter::Meter;
 use crate::local::shard::Shard;
 use crate::local::shard::Turn;
 use crate::observe;
@@ -54,10 +56,11 @@ impl Actor for Registry {
         ctx.spawn(Turns { shard: Arc::clone(&self.shard), slice: Slice::new(), wakers: Vec::new(), refused: 0, pause: None });
         if self.shard.background {
             ctx.run_interval(SWEEP_INTERVAL, |registry, _| {
-                let mut next = Some(0);
+                let (begun, mut next) = (Instant::now(), Some(0));
                 while let Some(from) = next {
                     next = registry.shard.sweep(from);
                 }
+                registry.shard.meter.sweep(begun.elapsed());
             });
         }
     }
@@ -70,6 +73,7 @@ impl Drop for Registry {
             // The table is as it was, and somebody has to go on with it.
             let restarts = self.shard.restarts.fetch_add(1, Ordering::Relaxed) + 1;
             observe::registry_restarted(self.shard.id(), restarts);
+            self.shard.shared.incidents.add(IncidentKind::RegistryRestarted { arbiter: self.shard.id() });
             Self::launch(Arc::clone(&self.shard), &self.arbiter, self.system.take());
         } else {
             self.shard.retire();
@@ -94,7 +98,8 @@ impl ActorFuture<Registry> for Turns {
 
     fn poll(self: Pin<&mut Self>, _: &mut Registry, ctx: &mut Context<Registry>, cx: &mut std::task::Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let visits = this.slice.next(Instant::now);
+        let visits = this.slice.next(Instant::now, &this.shard.meter);
+        this.shard.meter.turn();
         match this.shard.turn(visits, &mut this.wakers, cx.waker()) {
             Turn::Sleep => {
                 this.slice.slept();
@@ -137,8 +142,10 @@ impl Turns {
     fn report(&mut self) {
         let refused = self.shard.port.refused();
         if refused > self.refused {
+            let more = refused - self.refused;
             self.refused = refused;
             observe::port_full(self.shard.id(), self.shard.port.capacity());
+            self.shard.shared.incidents.add(IncidentKind::PortFull { arbiter: self.shard.id(), refused: more });
         }
     }
 }
@@ -157,9 +164,10 @@ impl Slice {
         Self { visits: SLICE_START, yielded: None }
     }
 
-    fn next(&mut self, now: impl FnOnce() -> Instant) -> usize {
+    fn next(&mut self, now: impl FnOnce() -> Instant, meter: &Meter) -> usize {
         if let Some(before) = self.yielded.take() {
             let others = now().saturating_duration_since(before);
+            meter.slice(others);
             if others > SLICE_TIME {
                 self.visits = (self.visits / 2).max(SLICE_MIN);
             } else if others < SLICE_TIME / 4 {
@@ -235,7 +243,7 @@ mod tests {
     fn after(slice: &mut Slice, others: Duration) -> usize {
         let start = Instant::now();
         slice.yielded(start);
-        slice.next(|| start + others)
+        slice.next(|| start + others, &Meter::default())
     }
 
     #[test]

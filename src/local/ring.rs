@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 
 use crate::event::Erased;
+use crate::local::clock::Tick;
 use crate::local::slab::NONE;
 
 #[derive(Default)]
@@ -34,7 +35,16 @@ pub(crate) struct Entry {
     /// The seat that broadcast it and does not receive it, or `NONE`.
     pub(crate) from: u32,
     waiting: u32,
+    /// When it came in.
+    pub(crate) at: Tick,
     pub(crate) event: Erased,
+}
+
+impl Entry {
+    /// Evicted, it leaves cursors behind that stood at it.
+    pub(crate) fn overruns(&self) -> bool {
+        self.waiting > 0
+    }
 }
 
 impl Ring {
@@ -64,11 +74,11 @@ impl Ring {
         self.total += events;
     }
 
-    pub(crate) fn push(&mut self, seq: u64, from: u32, event: Erased) {
+    pub(crate) fn push(&mut self, seq: u64, from: u32, event: Erased, at: Tick) {
         self.total += 1;
         let waiting = std::mem::take(&mut self.at_head);
         self.owned += u32::from(from != NONE);
-        self.entries.push_back(Entry { seq, total: self.total, from, waiting, event });
+        self.entries.push_back(Entry { seq, total: self.total, from, waiting, at, event });
     }
 
     /// Evicts the oldest event if there are more than `max`. What stood there is overrun.
@@ -159,7 +169,7 @@ mod tests {
     use std::sync::Arc;
 
     fn push(ring: &mut Ring, value: u64) {
-        ring.push(value, NONE, Arc::new(value));
+        ring.push(value, NONE, Arc::new(value), Tick::default());
     }
 
     #[test]

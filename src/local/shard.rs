@@ -14,13 +14,16 @@ use smallvec::SmallVec;
 use crate::event::Erased;
 use crate::ids::NodeId;
 use crate::ids::SubscriberId;
+use crate::local::clock::Tick;
 use crate::local::hash::BuildPrehashed;
+use crate::local::incident::IncidentKind;
+use crate::local::incident::Incidents;
 use crate::local::interest::Interest;
 use crate::local::interest::Message;
 use crate::local::interest::TopicPort;
+use crate::local::meter::Meter;
 use crate::local::options::CloseReason;
 use crate::local::options::SubscribeOptions;
-use crate::local::port::Item;
 use crate::local::port::Port;
 use crate::local::port::Pushed;
 use crate::local::remote::Remote;
@@ -53,6 +56,7 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     port_events: usize,
     drained: Mutex<Vec<Waker>>,
+    pub(crate) incidents: Incidents,
     /// The cluster, if this is of one. Set before anything else happens.
     pub(crate) remote: std::sync::OnceLock<Box<dyn Remote>>,
 }
@@ -84,6 +88,7 @@ pub(crate) struct Shard {
     pub(crate) foreign_panics: AtomicU64,
     pub(crate) background: bool,
     departures: AtomicU64,
+    pub(crate) meter: Meter,
     /// Couriers that have not ended.
     pub(crate) couriers: AtomicUsize,
     /// A bug of ours, on demand.
@@ -112,6 +117,7 @@ impl Shared {
             closed: AtomicBool::new(false),
             port_events,
             drained: Mutex::default(),
+            incidents: Incidents::default(),
             remote: std::sync::OnceLock::new(),
         }
     }
@@ -137,6 +143,7 @@ impl Shared {
             foreign_panics: AtomicU64::new(0),
             background,
             departures: AtomicU64::new(0),
+            meter: Meter::default(),
             couriers: AtomicUsize::new(0),
             #[cfg(test)]
             fault: AtomicBool::new(false),
@@ -266,6 +273,9 @@ impl Shard {
             // Dropping a payload may run user code, and this may be a death that is unwinding already.
             self.guarded(|| drop(event));
         }
+        for incident in outs.incidents {
+            self.shared.incidents.add(incident);
+        }
         for waker in outs.wakers {
             self.guarded(|| waker.wake());
         }
@@ -299,6 +309,7 @@ impl Shard {
         if catch_unwind(AssertUnwindSafe(foreign)).is_err() {
             self.foreign_panics.fetch_add(1, Ordering::Relaxed);
             observe::foreign_panic(self.id);
+            self.shared.incidents.add(IncidentKind::ForeignPanic { arbiter: self.id });
         }
     }
 
@@ -418,6 +429,18 @@ impl Shard {
         self.with(|table| table.remove_seat(seat, closed));
     }
 
+    /// As [`unseat`](Self::unseat); the subscriber may have panicked, which the calling thread then still does.
+    pub(crate) fn unseat_actor(&self, seat: Key, actor: fn() -> &'static str) {
+        self.with(|table| {
+            let before = table.counts.discarded;
+            let subscriptions = table.remove_seat(seat, None);
+            if subscriptions > 0 && std::thread::panicking() {
+                let discarded = table.counts.discarded - before;
+                table.outs().incidents.push(IncidentKind::Panicked { actor: actor(), subscriptions, discarded });
+            }
+        });
+    }
+
     // ---- events in ---------------------------------------------------------------------------------------------------
 
     /// Hands an event to this shard: straight into its ring if it is the calling thread's own and nothing is queued before it,
@@ -455,11 +478,12 @@ impl Shard {
             return Some(event);
         }
         let from = from.and_then(|id| self.seat_of(id)).unwrap_or(crate::local::slab::NONE);
+        table.now = Tick::now();
         table.push(topic.key(), from, event, topic.take_lost());
         if table.fan_left() <= INLINE_WAKES {
             table.wake(INLINE_WAKES, |waker| wakers.push(waker));
         }
-        let more = table.is_fanning();
+        let more = table.is_fanning() || table.overrun().is_some();
         let outs = if table.outs().is_empty() { None } else { Some(self.finish_locked(&mut table)) };
         drop(table);
         for waker in wakers {
@@ -488,6 +512,7 @@ impl Shard {
         let mut applied = 0;
         loop {
             let more = self.with(|table| {
+                table.now = Tick::now();
                 if table.pending.is_empty() {
                     let waiting = self.port.drain(&mut table.pending);
                     table.outs().wakers.extend(waiting);
@@ -513,6 +538,7 @@ impl Shard {
                 return Turn::Again;
             }
         }
+        self.tell_stuck();
         // What was woken and dropped above may have broadcast from this very thread, which finds nobody asleep to wake.
         if self.with(|table| table.is_fanning() || !table.is_settled()) {
             return Turn::Again;
@@ -521,6 +547,19 @@ impl Shard {
             return self.wind_up();
         }
         if self.port.sleep(waker) { Turn::Sleep } else { Turn::Again }
+    }
+
+    /// Looks for who takes nothing while his topic overflows.
+    fn tell_stuck(&self) {
+        let Some((topic, end)) = self.with(|table| Some((table.overrun()?, table.members_end()))) else { return };
+        let mut left = STUCK_TOLD_MAX;
+        for from in (0..end).step_by(STUCK_PER_LOCK as usize) {
+            left -= self.with(|table| table.tell_stuck(topic, from, from + STUCK_PER_LOCK, left));
+            if left == 0 {
+                break;
+            }
+        }
+        self.with(Table::found_overrun);
     }
 
     /// The port is closed and empty: every seat ends when it has read what it has.
@@ -546,8 +585,9 @@ impl Shard {
             let mut queued = std::mem::take(&mut table.pending);
             let waiting = self.port.drain(&mut queued);
             table.outs().wakers.extend(waiting);
-            let events = queued.iter().filter(|item| matches!(item, Item::Event { .. })).count();
-            table.counts.discarded += events as u64;
+            for item in &queued {
+                table.discard(item);
+            }
             queued
         });
         // Payloads are dropped without the lock.
@@ -565,7 +605,10 @@ impl Shard {
     // ---- a subscriber's turn -------------------------------------------------------------------------------------------
 
     pub(crate) fn take(&self, seat: Key, budget: usize, waker: &Waker, batch: &mut Vec<Taken>) -> Took {
-        self.with(|table| table.take(seat, budget, waker, batch))
+        self.with(|table| {
+            table.now = Tick::now();
+            table.take(seat, budget, waker, batch)
+        })
     }
 
     /// The handlers of a seat with index 1 and up.
@@ -574,12 +617,16 @@ impl Shard {
     }
 
     pub(crate) fn settle(&self, seat: Key, batch: &[Taken], handled: usize, waker: &Waker) -> Took {
-        self.with(|table| table.settle(seat, batch, handled, waker))
+        self.with(|table| {
+            table.now = Tick::now();
+            table.settle(seat, batch, handled, waker)
+        })
     }
 }
 
 impl Counts {
     pub(crate) fn add(&mut self, other: Self) {
+        self.addressed += other.addressed;
         self.delivered += other.delivered;
         self.missed += other.missed;
         self.discarded += other.discarded;
@@ -594,5 +641,9 @@ const INLINE_BACKLOG: usize = 512;
 /// Items that one turn applies: a quarter of the default capacity, so that a burst waits in the port, not in the rings, where it
 /// would overflow subscribers that had no turn yet.
 const TURN_ITEMS: usize = 256;
+/// Stuck subscribers that are told of at once.
+const STUCK_TOLD_MAX: usize = 4;
+/// Members looked at per locking of the table, most of them in vain: some 10 µs.
+const STUCK_PER_LOCK: u32 = 1_024;
 /// Members visited per locking of the table: some 20 µs.
 const WAKES_PER_LOCK: usize = 256;

@@ -1,12 +1,16 @@
-//! Stats: a typed snapshot of what waits where. Reads tables in slices; changes nothing.
+//! Stats: what waits where on this node's arbiters. Reads tables in slices; changes nothing.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::ids::NodeId;
 use crate::ids::SubscriberId;
+use crate::local::clock::Tick;
 use crate::local::member::Member;
+use crate::local::member::Place;
 use crate::local::options::Overflow;
 use crate::local::shard::Shard;
 use crate::local::shard::Shared;
@@ -15,91 +19,7 @@ use crate::local::table::Table;
 use crate::sync::Ordering;
 use crate::topic::Topic;
 
-/// Everything that a `PubSub` knows of itself: what `PubSub::stats` returns.
-///
-/// Each arbiter is read in slices of some microseconds, so at a busy moment the parts are not of one instant; at rest they are exact.
-#[derive(Debug, Clone, Serialize)]
-#[non_exhaustive]
-pub struct Stats {
-    /// This node.
-    pub node: NodeId,
-    /// Topics with at least one subscription.
-    pub topics: usize,
-    /// Events handed to handlers, streams and mailboxes, one per subscriber.
-    pub delivered: u64,
-    /// Events that subscribers learned they missed, by overflow or at a full port, or that had overflowed when they ended.
-    pub missed: u64,
-    /// Events that waited for a subscription when it ended, or in a port when its arbiter stopped.
-    pub discarded: u64,
-    /// One per arbiter with a registry, those that stopped left out.
-    pub arbiters: Vec<ArbiterStats>,
-    /// One per subscription.
-    pub subscriptions: Vec<SubscriptionStats>,
-    /// The relay, where there is a cluster.
-    pub cluster: Option<ClusterStats>,
-}
-
-/// What a node's relay knows of itself: part of [`Stats`](crate::Stats).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct ClusterStats {
-    /// The engine.
-    pub engine: &'static str,
-    /// Whether there is a link to it now.
-    pub link_up: bool,
-    /// Links made so far; the first one counts.
-    pub links: u64,
-    /// Links that ended, and tries to make one that failed.
-    pub link_failures: u64,
-    /// Other nodes that are up.
-    pub nodes: usize,
-    /// Topics that this node asks the engine for, those that linger included.
-    pub topics: u64,
-    /// Broadcasts handed to the engine.
-    pub sent: u64,
-    /// Their bytes.
-    pub sent_bytes: u64,
-    /// Broadcasts that wait for the engine.
-    pub queue_depth: usize,
-    /// The most that waited at once.
-    pub queue_peak: usize,
-    /// How many may wait.
-    pub queue_capacity: usize,
-    /// Broadcasts not sent because nobody listens elsewhere.
-    pub dropped_nobody_listens: u64,
-    /// Broadcasts not sent because the queue was full.
-    pub dropped_queue_full: u64,
-    /// Broadcasts not sent because there was no link.
-    pub dropped_link_down: u64,
-    /// Frames that came in, of whatever kind.
-    pub received: u64,
-    /// Their bytes.
-    pub received_bytes: u64,
-    /// Broadcasts of other nodes that were given to this node's subscribers.
-    pub delivered: u64,
-    /// Frames of this node that the engine brought back.
-    pub dropped_own: u64,
-    /// Broadcasts that came twice.
-    pub dropped_old: u64,
-    /// Broadcasts to topics that this node had left by then.
-    pub dropped_unasked: u64,
-    /// Bytes that are no frame, or one over the limit.
-    pub dropped_malformed: u64,
-    /// Frames of a newer version.
-    pub dropped_newer: u64,
-    /// Broadcasts of a message whose name no type here has.
-    pub dropped_unknown_message: u64,
-    /// Broadcasts whose payload is no message of its name.
-    pub dropped_undecodable: u64,
-    /// Frames that came in while too many waited for the relay.
-    pub dropped_inbound_full: u64,
-    /// Broadcasts of other nodes that did not arrive: the sum of [`ClusterEvent::Lost`](crate::cluster::ClusterEvent::Lost).
-    pub lost: u64,
-    /// Panics of the transport, which the relay survived. Anything but 0 is a bug.
-    pub panics: u64,
-}
-
-/// One arbiter's registry and its port.
+/// One arbiter's registry and its port: part of [`Stats`](crate::Stats).
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct ArbiterStats {
@@ -111,6 +31,8 @@ pub struct ArbiterStats {
     pub subscribers: usize,
     /// Events accepted, one per broadcast and topic.
     pub events: u64,
+    /// Events handed to subscribers here.
+    pub delivered: u64,
     /// Events in the port.
     pub port_depth: usize,
     /// The most that were in the port at once.
@@ -119,13 +41,39 @@ pub struct ArbiterStats {
     pub port_capacity: usize,
     /// Events that found the port full.
     pub port_refused: u64,
+    /// How long the port has not been emptied: its registry has had no turn, because the arbiter's thread is busy.
+    pub port_waits_ms: u64,
+    /// Turns that the registry has had.
+    pub turns: u64,
+    /// What others took on the arbiter's thread between the last two turns of one fan-out, in microseconds. The registry aims at 500.
+    pub slice_us: u64,
+    /// How long the last look for dead subscribers took, in microseconds; the background registry has one every 250 ms.
+    pub sweep_us: u64,
     /// How often the registry panicked and was started again. Anything but 0 is a bug of this crate.
     pub registry_restarts: u64,
     /// Panics of wakers, of payloads being dropped and of mailboxes, which this crate ran and survived.
     pub foreign_panics: u64,
 }
 
-/// One subscription.
+/// One topic on this node, for one message type: part of [`Stats`](crate::Stats).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct TopicStats {
+    /// Its name.
+    pub topic: Topic,
+    /// Its message type, as `std::any::type_name` writes it.
+    pub message: &'static str,
+    /// Subscriptions.
+    pub subscribers: usize,
+    /// Arbiters that they are on.
+    pub arbiters: usize,
+    /// Events since its first subscriber came, those included that a full port refused; on the arbiter that had the most.
+    pub events: u64,
+    /// Events kept for its slowest subscriber; on the arbiter that keeps the most.
+    pub backlog: usize,
+}
+
+/// One subscription: part of [`Stats`](crate::Stats).
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct SubscriptionStats {
@@ -139,6 +87,8 @@ pub struct SubscriptionStats {
     pub actor: &'static str,
     /// What was given to `SubscribeOptions::metadata`.
     pub metadata: Option<Arc<str>>,
+    /// Number of the arbiter that serves it.
+    pub arbiter: u32,
     /// What happens at `capacity` + 1.
     pub overflow: Overflow,
     /// Events that wait to be handled.
@@ -149,52 +99,166 @@ pub struct SubscriptionStats {
     pub delivered: u64,
     /// Events lost so far, told to the subscriber or to be told with its next event.
     pub missed: u64,
+    /// How long the oldest of what waits has waited, to 10 ms; `None` while nothing waits.
+    pub oldest_ms: Option<u64>,
+    /// How long it has had something to read and has taken nothing, to 10 ms; 0 while nothing waits.
+    pub stalled_ms: u64,
+    /// When its subscriber last took something of any topic, in milliseconds before now, to 10 ms; `None`: never.
+    pub taken_ms: Option<u64>,
 }
 
-impl Stats {
-    pub(crate) fn read(shared: &Shared) -> Self {
+/// What the walk over the tables of all arbiters finds.
+pub(crate) struct Walk {
+    pub(crate) total: Counts,
+    /// Events that wait for subscriptions.
+    pub(crate) waiting: u64,
+    pub(crate) subscriptions: usize,
+    pub(crate) subscribers: usize,
+    pub(crate) arbiters: Vec<ArbiterStats>,
+}
+
+impl Walk {
+    /// Looks at every subscription; `each` is given those that something waits for, or all of them.
+    pub(crate) fn over(shared: &Shared, all: bool, mut each: impl FnMut(SubscriptionStats)) -> Self {
         let shards = shared.shards();
-        let mut total = shared.retired_counts();
-        let mut subscriptions = Vec::new();
+        let (mut total, mut waiting, mut subscriptions) = (shared.retired_counts(), 0, 0);
         for shard in &shards {
             let end = shard.with(|table| {
                 total.add(table.counts);
                 table.members_end()
             });
             for from in (0..end).step_by(SLICE_MEMBERS as usize) {
-                shard.with(|table| {
+                let now = Tick::now();
+                // The lock is for the look; what is made of it is handed on after.
+                let slice: Vec<_> = shard.with(|table| {
                     let members = (from..end.min(from + SLICE_MEMBERS)).filter_map(|index| table.member_at(index));
-                    subscriptions.extend(members.filter_map(|(_, member)| SubscriptionStats::read(table, member)));
+                    let mut seen = |member: &Member| {
+                        subscriptions += 1;
+                        let refused = table.refused(member);
+                        total.addressed += refused;
+                        total.missed += refused;
+                        if table.may_wait(member) {
+                            let effective = table.effective(member);
+                            waiting += effective.depth;
+                            total.missed += effective.missed;
+                        } else {
+                            total.missed += table.untold(member);
+                            if !all {
+                                return None;
+                            }
+                        }
+                        SubscriptionStats::read(table, member, shard.id(), now)
+                    };
+                    members.filter_map(|(_, member)| seen(member)).collect()
                 });
+                slice.into_iter().for_each(&mut each);
             }
         }
-        let Counts { delivered, missed, discarded, .. } = total;
-        let arbiters = shards.iter().map(|shard| ArbiterStats::read(shard)).collect();
-        Self {
-            node: shared.node,
-            topics: shared.interest.len(),
-            delivered,
-            missed,
-            discarded,
-            arbiters,
-            subscriptions,
-            cluster: None,
+        let arbiters: Vec<_> = shards.iter().map(|shard| ArbiterStats::read(shard)).collect();
+        let subscribers = arbiters.iter().map(|arbiter| arbiter.subscribers).sum();
+        Self { total, waiting, subscriptions, subscribers, arbiters }
+    }
+}
+
+/// The `max` subscriptions that are furthest behind, the worst first.
+pub(crate) fn slowest(shared: &Shared, max: usize) -> Vec<SubscriptionStats> {
+    let mut worst = BinaryHeap::new();
+    Walk::over(shared, false, |subscription| {
+        if subscription.depth == 0 {
+            return;
         }
+        worst.push(Reverse(Slow(subscription)));
+        if worst.len() > max {
+            worst.pop();
+        }
+    });
+    // Ascending of the reversed: the slowest first.
+    worst.into_sorted_vec().into_iter().map(|Reverse(Slow(subscription))| subscription).collect()
+}
+
+/// Ordered by how far behind it is: in time, then in events.
+struct Slow(SubscriptionStats);
+
+impl Slow {
+    fn rank(&self) -> (u64, u64, u64, Reverse<&Topic>, Reverse<SubscriberId>) {
+        let Self(of) = self;
+        let behind = of.oldest_ms.unwrap_or(0).max(of.stalled_ms);
+        // The names, so that two looks at the same thing show the same order.
+        (behind, of.depth, of.missed, Reverse(&of.topic), Reverse(of.subscriber))
+    }
+}
+
+impl PartialEq for Slow {
+    fn eq(&self, other: &Self) -> bool {
+        self.rank() == other.rank()
+    }
+}
+
+impl Eq for Slow {}
+
+impl PartialOrd for Slow {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Slow {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+impl TopicStats {
+    /// Every topic with a subscriber, by name.
+    pub(crate) fn all(shared: &Shared) -> Vec<Self> {
+        let mut topics: BTreeMap<(Topic, &'static str), Self> = BTreeMap::new();
+        for shard in shared.shards() {
+            let end = shard.with(|table| table.topics_end());
+            for from in (0..end).step_by(SLICE_MEMBERS as usize) {
+                let slice: Vec<_> = shard.with(|table| {
+                    let indices = from..end.min(from + SLICE_MEMBERS);
+                    indices.filter_map(|index| Self::read(table, index)).collect()
+                });
+                for one in slice {
+                    topics.entry((one.topic.clone(), one.message)).and_modify(|known| known.join(&one)).or_insert(one);
+                }
+            }
+        }
+        topics.into_values().collect()
+    }
+
+    fn read(table: &Table, index: u32) -> Option<Self> {
+        let state = table.topic(index)?;
+        let (topic, message) = (state.shared.topic().clone(), state.shared.message().1);
+        let events = table.total(index) + state.shared.lost();
+        Some(Self { topic, message, subscribers: state.shared.subscribers(), arbiters: 1, events, backlog: table.backlog(index) })
+    }
+
+    fn join(&mut self, other: &Self) {
+        self.subscribers += other.subscribers;
+        self.arbiters += other.arbiters;
+        self.events = self.events.max(other.events);
+        self.backlog = self.backlog.max(other.backlog);
     }
 }
 
 impl ArbiterStats {
     fn read(shard: &Shard) -> Self {
-        let (subscribers, events, pending) = shard.with(|table| (table.seats(), table.counts.events, table.pending.len()));
+        let (subscribers, counts, pending) = shard.with(|table| (table.seats(), table.counts, table.pending.len()));
         Self {
             arbiter: shard.id(),
             background: shard.background,
             subscribers,
-            events,
+            events: counts.events,
+            delivered: counts.delivered,
             port_depth: shard.port.len() + pending,
             port_peak: shard.port.peak(),
             port_capacity: shard.port.capacity(),
             port_refused: shard.port.refused(),
+            port_waits_ms: shard.port.waits_ms(Tick::now()),
+            turns: shard.meter.turns(),
+            slice_us: shard.meter.slice_us(),
+            sweep_us: shard.meter.sweep_us(),
             registry_restarts: shard.restarts.load(Ordering::Relaxed),
             foreign_panics: shard.foreign_panics.load(Ordering::Relaxed),
         }
@@ -202,20 +266,30 @@ impl ArbiterStats {
 }
 
 impl SubscriptionStats {
-    pub(crate) fn read(table: &Table, member: &Member) -> Option<Self> {
+    pub(crate) fn read(table: &Table, member: &Member, arbiter: u32, now: Tick) -> Option<Self> {
         let waiting = table.effective(member);
         let (topic, seat) = (table.topic(member.topic)?, table.seat_at(member.seat)?);
+        let waits = waiting.depth > 0;
         Some(Self {
             topic: topic.shared.topic().clone(),
             message: topic.shared.message().1,
             subscriber: seat.id,
             actor: (seat.actor)(),
-            metadata: member.extra.as_ref().and_then(|options| options.metadata.clone()),
+            metadata: member.metadata(),
+            arbiter,
             overflow: member.overflow,
             depth: waiting.depth,
             capacity: member.capacity as usize,
             delivered: member.delivered,
-            missed: member.missed + waiting.missed,
+            missed: member.missed + waiting.missed + table.refused(member),
+            oldest_ms: waiting.oldest.filter(|_| waits).map(|oldest| oldest.age_ms(now)),
+            // Not told of it yet: the fan-out is about to come to it.
+            stalled_ms: if waits && matches!(member.place(), Place::Ready(_)) {
+                member.stalled_ms(seat.taken_at, now)
+            } else {
+                0
+            },
+            taken_ms: seat.taken_at.map(|taken| taken.age_ms(now)),
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::ids::SubscriberId;
+use crate::local::clock::Tick;
 use crate::local::remote::ClusterReady;
 use crate::local::remote::NotReady;
 use crate::local::shard::Shard;
@@ -70,7 +71,7 @@ impl Subscription {
     pub fn stats(&self) -> Option<SubscriptionStats> {
         self.shard.with(|table| {
             let (key, member) = table.member_at(self.member.index)?;
-            (key == self.member).then(|| SubscriptionStats::read(table, member)).flatten()
+            (key == self.member).then(|| SubscriptionStats::read(table, member, self.shard.id(), Tick::now())).flatten()
         })
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod broadcast;
 pub(crate) mod builder;
+pub(crate) mod stats;
 
 use std::any::TypeId;
 use std::any::type_name;
@@ -39,7 +40,6 @@ use crate::local::registry::Registry;
 use crate::local::shard::Shard;
 use crate::local::shard::Shared;
 use crate::local::slab::Key;
-use crate::local::stats::Stats;
 use crate::local::stream::EventStream;
 use crate::local::subscription::Subscription;
 use crate::pubsub::builder::Builder;
@@ -59,6 +59,7 @@ pub struct PubSub {
 
 struct Handle {
     shared: Arc<Shared>,
+    started: std::time::Instant,
     background: Background,
     /// The message types that have names.
     #[cfg_attr(not(feature = "web"), expect(dead_code, reason = "the log and the cluster have them, too"))]
@@ -85,6 +86,7 @@ impl PubSub {
     fn of(shared: Arc<Shared>, types: Types, feed: Option<Arc<Feed>>, hub: Option<Arc<Hub>>) -> Self {
         let handle = Handle {
             shared,
+            started: std::time::Instant::now(),
             background: Background::default(),
             types,
             feed,
@@ -397,15 +399,6 @@ impl PubSub {
         let mut topics = self.shared().interest.topics();
         topics.sort_unstable();
         topics
-    }
-
-    /// A snapshot of everything: topics, subscriptions with their depth and losses, arbiters with their ports.
-    ///
-    /// # Cost
-    /// A walk over all subscriptions, in slices that no delivery waits for longer than some 50 µs.
-    pub fn stats(&self) -> Stats {
-        let cluster = self.hub().map(|hub| hub.stats());
-        Stats { cluster, ..Stats::read(self.shared()) }
     }
 
     // ---- other nodes -------------------------------------------------------------------------------------------------

@@ -143,6 +143,7 @@ impl PubSub {
         }
         let trim = feed.retention.of(&topic).on_append();
         let appended = feed.store.append(&topic, Append { entries, expect_last, trim }).await?;
+        feed.count_appended(appended.iter().filter(|appended| !appended.duplicate).count());
         if let Some(hold) = &mut hold {
             hold.id = appended.first().map(|appended| appended.id);
         }

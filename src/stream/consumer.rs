@@ -207,11 +207,11 @@ impl PubSub {
         if dead_letter == group.topic {
             return Err(ConsumeError::DeadLetterTopic(dead_letter));
         }
-        feed.consumes(&group, M::NAME).map_err(|other| ConsumeError::GroupType { name: M::NAME, other })?;
+        let counters = feed.consumes(&group, M::NAME).map_err(|other| ConsumeError::GroupType { name: M::NAME, other })?;
         let own_name = options.consumer.is_none();
         let shared = Arc::new(Shared::default());
         let consumer = Consumer { group: Arc::clone(&group), name: name.clone(), shared: Arc::clone(&shared) };
-        let member = Member { feed: Arc::clone(feed), group, name, own_name, dead_letter };
+        let member = Member { feed: Arc::clone(feed), group, name, own_name, dead_letter, counters };
         ctx.spawn(Intake::<M>::new(member, options.clone(), shared));
         Ok(consumer)
     }

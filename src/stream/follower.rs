@@ -29,7 +29,6 @@ use crate::log::GapCause;
 use crate::log::Limit;
 use crate::log::Position;
 use crate::log::StoreError;
-use crate::observe;
 use crate::stream::replay::Live;
 use crate::stream::replay::Replay;
 use crate::stream::replay::Want;
@@ -263,7 +262,7 @@ impl<M: FromEntry> Follower<M> {
                 let replaced = batch.gap.as_ref().is_some_and(|gap| gap.cause == GapCause::Ahead);
                 self.replay.page(batch.next, batch.caught_up, replaced);
                 if let Some(gap) = &batch.gap {
-                    observe::history_gap(&self.topic, gap.asked_after, &gap.cause);
+                    self.feed.tell_gap(&self.topic, gap.asked_after, &gap.cause);
                 }
                 self.gap = batch.gap;
                 self.page = batch.entries.into_iter();
@@ -285,7 +284,7 @@ impl<M: FromEntry> Follower<M> {
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
                 if self.failures == 1 {
-                    observe::log_unavailable("read", &self.topic, &error);
+                    self.feed.tell_unavailable("read", &self.topic, &error);
                 }
                 self.replay.failed();
                 self.pause = Some(Box::pin(tokio::time::sleep(store_backoff(self.failures))));
@@ -312,7 +311,7 @@ impl<M: FromEntry> Follower<M> {
                     Followed::Event(Event::new(Head::logged_sole(self.topic.clone(), node, entry.id, message), 0))
                 }
                 Err(error) => {
-                    observe::entry_undecodable(&self.topic, entry.id, &entry.name, &error);
+                    self.feed.tell_undecodable(&self.topic, entry.id, &entry.name, &error);
                     Followed::Gap(undecodable(&self.topic, entry.id))
                 }
             };
@@ -329,7 +328,7 @@ impl<M: FromEntry> Follower<M> {
             Live::Skip | Live::Reread => return None,
             Live::Replaced => {
                 let had = self.progress.position().unwrap_or_default();
-                observe::history_gap(&self.topic, had, &GapCause::Ahead);
+                self.feed.tell_gap(&self.topic, had, &GapCause::Ahead);
                 return Some(Followed::Gap(Gap::new(self.topic.clone(), had, None, GapCause::Ahead, true)));
             }
         }

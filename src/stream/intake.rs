@@ -91,6 +91,7 @@ impl<M> Intake<M> {
     pub(crate) fn new(member: Member, options: ConsumeOptions, shared: Arc<Shared>) -> Self {
         let member = Arc::new(member);
         member.feed.intake_begins();
+        member.counters.joined();
         let closed: Work = {
             let feed = Arc::clone(&member.feed);
             Box::pin(async move { feed.closed().await })
@@ -137,6 +138,7 @@ impl<M> Intake<M> {
             match answer {
                 Ok(Ok(())) => {
                     self.untried.remove(&fetched.id);
+                    self.member.counters.count_handled();
                     self.acks.push(fetched.token);
                 }
                 Ok(Err(failure)) => self.failed(fetched, &failure),
@@ -153,7 +155,7 @@ impl<M> Intake<M> {
             self.settle(Settle::Bury(fetched, failure.reason().to_owned()));
             return;
         }
-        observe::delivery_failed(&group.topic, group.name.as_str(), fetched.id, attempt, failure.reason());
+        self.member.feed.tell_failed(group, &self.member.counters, fetched.id, attempt, failure.reason());
         let delay = match failure.then {
             Then::AgainAfter(delay) => delay,
             Then::Again | Then::Dead => backoff(attempt, self.options.backoff_min, self.options.backoff_max),
@@ -268,7 +270,7 @@ impl<M> Intake<M> {
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
                 if self.failures == 1 {
-                    observe::log_unavailable("fetch", &self.member.group.topic, &error);
+                    self.member.feed.tell_unavailable("fetch", &self.member.group.topic, &error);
                 }
                 if matches!(error, StoreError::NoGroup(_)) {
                     // Someone deleted it, or the store lost it.
@@ -358,6 +360,7 @@ impl<M: Payload> Intake<M> {
         let (tell, answer) = oneshot::channel();
         // Before the handler: if that panics, this is what the end of the actor gives back.
         self.current = Some(fetched.id);
+        self.member.counters.count_delivered(fetched.attempt);
         self.running.push(Running { fetched, answer, until });
         let response = Handler::<Delivery<M>>::handle(actor, delivery, ctx);
         MessageResponse::handle(response, ctx, Some(tell));
@@ -467,6 +470,7 @@ impl<M> Drop for Intake<M> {
                 member.leave().await;
             }
         });
+        self.member.counters.left();
         feed.intake_ends();
     }
 }

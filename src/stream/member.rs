@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::feed::Feed;
 use crate::feed::backoff::store_backoff;
+use crate::feed::stats::GroupCounters;
 use crate::log::DEAD_LETTER_GROUP;
 use crate::log::DEAD_LETTER_TOPIC;
 use crate::log::Fetched;
@@ -23,6 +24,7 @@ pub(crate) struct Member {
     /// Nobody else can have this name: it was made for this consumer.
     pub(crate) own_name: bool,
     pub(crate) dead_letter: Topic,
+    pub(crate) counters: Arc<GroupCounters>,
 }
 
 /// What becomes of entries. Doing it twice is doing it once.
@@ -85,7 +87,7 @@ impl Member {
                 loop {
                     let error = match store.dead_letter(group, fetched.clone(), &self.dead_letter, &reason, trim).await {
                         Ok(Some(_)) => {
-                            observe::delivery_dead(&group.topic, group.name.as_str(), fetched.id, fetched.attempt, &reason);
+                            self.feed.tell_dead(group, &self.counters, fetched.id, fetched.attempt, &reason);
                             return;
                         }
                         // Acked by a late answer, or someone else's by now: that counts.
@@ -117,7 +119,7 @@ impl Tries {
         let Some(error) = error else { return false };
         self.failures = self.failures.saturating_add(1);
         if self.failures == 1 {
-            observe::log_unavailable(self.doing, &member.group.topic, &error);
+            member.feed.tell_unavailable(self.doing, &member.group.topic, &error);
         }
         if !error.is_transient() && self.failures >= TRIES_MAX {
             return false;

@@ -16,6 +16,7 @@ pub(crate) mod delivery;
 pub(crate) mod error;
 pub(crate) mod follow;
 pub(crate) mod follower;
+pub(crate) mod inspect;
 pub(crate) mod intake;
 pub(crate) mod member;
 pub(crate) mod replay;

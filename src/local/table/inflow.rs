@@ -5,8 +5,11 @@ use std::task::Waker;
 
 use crate::event::Erased;
 use crate::ids::SubscriberId;
+use crate::local::clock::Tick;
+use crate::local::incident::IncidentKind;
 use crate::local::member::Place;
 use crate::local::options::CloseReason;
+use crate::local::options::Overflow;
 use crate::local::port::Item;
 use crate::local::slab::Key;
 use crate::local::slab::NONE;
@@ -34,8 +37,8 @@ impl Table {
                     self.push(topic, from, event, lost);
                 }
                 Some(Item::Lost { topic, events }) => {
-                    if let Some(state) = self.topics.get_mut(topic.index).filter(|state| state.shared.key() == topic) {
-                        state.ring.lose(events);
+                    if self.topics.get(topic.index).is_some_and(|state| state.shared.key() == topic) {
+                        self.lose(topic.index, events);
                     }
                 }
                 Some(Item::Join { member }) => {
@@ -60,8 +63,12 @@ impl Table {
         };
         self.seq += 1;
         self.counts.events += 1;
+        self.counts.addressed += u64::from(topic.active) * (lost + 1);
         topic.ring.lose(lost);
-        topic.ring.push(self.seq, from, event);
+        topic.ring.push(self.seq, from, event, self.now);
+        if from != NONE && self.is_active(from, key.index) {
+            self.counts.addressed -= 1;
+        }
         self.evict(key.index);
         let Some(topic) = self.topics.get_mut(key.index) else { return };
         if !topic.armed.is_empty() {
@@ -73,12 +80,21 @@ impl Table {
         }
     }
 
+    /// Whether a seat reads a topic.
+    fn is_active(&self, seat: u32, topic: u32) -> bool {
+        let member = self.find(seat, topic).and_then(|key| self.members.get_key(key));
+        member.is_some_and(|member| member.place() != Place::Joining)
+    }
+
     /// Keeps a topic's ring within the largest capacity of its members.
     pub(super) fn evict(&mut self, index: u32) {
         loop {
             let Some(topic) = self.topics.get_mut(index) else { return };
             let Some(evicted) = topic.ring.evict_over(topic.capacity()) else { return };
             let position = topic.ring.base() - 1;
+            if evicted.overruns() && self.overrun.is_none() && is_due(self.stuck_told_at, self.now) {
+                self.overrun = Some(index);
+            }
             self.outs.garbage.push(evicted.event);
             // A member that had not come to its own event yet does not miss it: it was never going to receive it.
             if evicted.from != NONE
@@ -106,8 +122,11 @@ impl Table {
             let Some(member) = self.members.get_key_mut(key) else { continue };
             member.watched = false;
             if head - member.cursor > u64::from(member.capacity) {
-                let capacity = member.capacity as usize;
+                let (capacity, seat, before) = (member.capacity as usize, member.seat, self.counts.discarded);
+                let (topic, actor) = (topic.shared.topic().clone(), self.seats.get(seat).map_or("", |seat| (seat.actor)()));
                 self.leave(key, Some(CloseReason::Overflow { capacity }));
+                let discarded = self.counts.discarded - before;
+                self.outs.incidents.push(IncidentKind::Disconnected { topic, actor, discarded });
             } else if member.cursor < head {
                 member.watch(key, deadlines);
             }
@@ -131,6 +150,7 @@ impl Table {
             if state.is_watchful() {
                 state.watch(key, topic.deadlines.get_or_insert_default());
             }
+            state.ready_at = self.now;
             if let Some(seat) = self.seats.get_mut(state.seat) {
                 seat.ready.push(member, state);
                 if let Some(waker) = seat.waker.take() {
@@ -148,6 +168,49 @@ impl Table {
         visits
     }
 
+    // ---- telling -----------------------------------------------------------------------------------------------------
+
+    /// Notes that a member learns that it missed events, at most once a second per topic.
+    pub(super) fn tell_overflow(&mut self, member: u32, events: u64) {
+        let Some(member) = self.members.get(member).filter(|member| member.overflow == Overflow::DropOldest) else { return };
+        let Some(topic) = self.topics.get_mut(member.topic).filter(|topic| is_due(topic.told_at, self.now)) else { return };
+        topic.told_at = Some(self.now);
+        let (topic, metadata) = (topic.shared.topic().clone(), member.metadata());
+        let actor = self.seats.get(member.seat).map_or("", |seat| (seat.actor)());
+        self.outs.incidents.push(IncidentKind::Overflowed { topic, actor, metadata, events });
+    }
+
+    /// A topic in which somebody was overrun since it was last told who.
+    pub(crate) fn overrun(&self) -> Option<u32> {
+        self.overrun
+    }
+
+    /// Whoever was overrun has been looked for.
+    pub(crate) fn found_overrun(&mut self) {
+        self.overrun = None;
+        self.stuck_told_at = Some(self.now);
+    }
+
+    /// Notes those of the members `from..to` that take nothing from a topic while it overflows, `max` of them at most. Returns how many.
+    pub(crate) fn tell_stuck(&mut self, topic: u32, from: u32, to: u32, max: usize) -> usize {
+        let Some(state) = self.topics.get(topic) else { return 0 };
+        let mut told = 0;
+        for index in from..to.min(self.members.end()) {
+            let Some(member) = self.members.get(index).filter(|member| member.topic == topic) else { continue };
+            if told == max || !matches!(member.place(), Place::Ready(_)) || member.overflow == Overflow::Latest {
+                continue;
+            }
+            let Some(seat) = self.seats.get(member.seat) else { continue };
+            let missed = member.missed + member.effective(&state.ring).missed;
+            if missed > member.missed && member.stalled_ms(seat.taken_at, self.now) >= TOLD_EVERY_MS {
+                let (topic, metadata) = (state.shared.topic().clone(), member.metadata());
+                self.outs.incidents.push(IncidentKind::Stuck { topic, actor: (seat.actor)(), metadata, missed });
+                told += 1;
+            }
+        }
+        told
+    }
+
     /// Members that the current fan-out has not visited yet.
     pub(crate) fn fan_left(&self) -> usize {
         self.fanout.and_then(|index| self.topics.get(index)).map_or(0, |topic| topic.fan_left)
@@ -158,3 +221,10 @@ impl Table {
         self.fanout.is_some()
     }
 }
+
+fn is_due(told: Option<Tick>, now: Tick) -> bool {
+    told.is_none_or(|told| told.age_ms(now) >= TOLD_EVERY_MS)
+}
+
+/// Overflows are told no more often than this, each topic's, and each arbiter's.
+const TOLD_EVERY_MS: u64 = 1_000;

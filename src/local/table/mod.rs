@@ -26,6 +26,8 @@ use std::task::Waker;
 
 use crate::event::Erased;
 use crate::ids::SubscriberId;
+use crate::local::clock::Tick;
+use crate::local::incident::IncidentKind;
 use crate::local::interest::TopicPort;
 use crate::local::member::Effective;
 use crate::local::member::Member;
@@ -52,6 +54,11 @@ pub(crate) struct Table {
     /// Room for `collect`, so that it allocates nothing.
     scratch: Vec<u32>,
     heads: BinaryHeap<Reverse<(u64, u32, u64, u64)>>,
+    /// A topic in which somebody was overrun, and when one was last told of.
+    overrun: Option<u32>,
+    stuck_told_at: Option<Tick>,
+    /// The present; set by whoever lets events in or out.
+    pub(crate) now: Tick,
     /// What the caller must do after unlocking; see [`Outs`].
     outs: Outs,
     pub(crate) counts: Counts,
@@ -68,6 +75,8 @@ pub(crate) struct Outs {
     pub(crate) garbage: Vec<Erased>,
     /// To be sent without the lock.
     pub(crate) closed: Vec<(Arc<SubscribeOptions>, SubscriptionClosed)>,
+    /// To be noted without the lock.
+    pub(crate) incidents: Vec<IncidentKind>,
     /// To be woken without the lock, because something ended for them.
     pub(crate) wakers: Vec<Waker>,
 }
@@ -78,6 +87,7 @@ impl Outs {
             && self.unseated.is_empty()
             && self.garbage.is_empty()
             && self.closed.is_empty()
+            && self.incidents.is_empty()
             && self.wakers.is_empty()
     }
 }
@@ -85,6 +95,8 @@ impl Outs {
 /// Totals over the life of an arbiter's table.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Counts {
+    /// Events for subscriptions: one for each that was there. Always what was delivered, missed, discarded and waits.
+    pub(crate) addressed: u64,
     pub(crate) delivered: u64,
     pub(crate) missed: u64,
     pub(crate) discarded: u64,
@@ -135,6 +147,9 @@ impl Table {
             ending: false,
             scratch: Vec::new(),
             heads: BinaryHeap::new(),
+            overrun: None,
+            stuck_told_at: None,
+            now: Tick::default(),
             outs: Outs::default(),
             counts: Counts::default(),
         }
@@ -246,6 +261,7 @@ impl Table {
         let Some(topic) = self.topics.get_mut(member.topic) else { return };
         member.cursor = topic.ring.head();
         member.seen = topic.ring.total();
+        topic.active += 1;
         topic.ring.enter(member.cursor);
         match topic.capacities.iter_mut().find(|(capacity, _)| *capacity == member.capacity) {
             Some((_, members)) => *members += 1,
@@ -315,21 +331,22 @@ impl Table {
         true
     }
 
-    /// Ends a seat with all its subscriptions: its subscriber is gone. Costs the number of its subscriptions.
-    pub(crate) fn remove_seat(&mut self, key: Key, closed: Option<CloseReason>) -> bool {
+    /// Ends a seat with all its subscriptions: its subscriber is gone. Costs the number of its subscriptions, which it returns.
+    pub(crate) fn remove_seat(&mut self, key: Key, closed: Option<CloseReason>) -> u64 {
         if !self.seats.contains(key) {
-            return false;
+            return 0;
         }
+        let mut ended = 0;
         for member in self.seats.get(key.index).map(|seat| seat.subscriptions.members()).into_iter().flatten() {
             if let Some(member) = self.members.key(member) {
-                self.leave(member, closed);
+                ended += u64::from(self.leave(member, closed));
             }
         }
         if let Some(mut seat) = self.seats.remove(key.index) {
             self.outs.unseated.push(seat.id);
             self.outs.wakers.extend(seat.waker.take());
         }
-        true
+        ended
     }
 
     /// Ends the subscriptions of one seat, not the seat.
@@ -353,6 +370,16 @@ impl Table {
     pub(crate) fn lose(&mut self, topic: u32, events: u64) {
         if let Some(topic) = self.topics.get_mut(topic) {
             topic.ring.lose(events);
+            self.counts.addressed += events * u64::from(topic.active);
+        }
+    }
+
+    /// An event that was queued and will not come into a ring: lost to all who would have got it.
+    pub(crate) fn discard(&mut self, item: &Item) {
+        let Item::Event { topic, .. } = item else { return };
+        if let Some(topic) = self.topics.get(topic.index).filter(|state| state.shared.key() == *topic) {
+            self.counts.addressed += u64::from(topic.active);
+            self.counts.discarded += u64::from(topic.active);
         }
     }
 
@@ -401,6 +428,40 @@ impl Table {
         match self.topics.get(member.topic) {
             Some(topic) if member.place() != Place::Joining => member.effective(&topic.ring),
             _ => Effective::default(),
+        }
+    }
+
+    /// What a full port refused and nobody has been told of: it is a member's loss already.
+    pub(crate) fn refused(&self, member: &Member) -> u64 {
+        match self.topics.get(member.topic) {
+            Some(topic) if member.place() != Place::Joining => topic.shared.lost(),
+            _ => 0,
+        }
+    }
+
+    /// What a member missed that has read all there is: it learns of it with the next event.
+    pub(crate) fn untold(&self, member: &Member) -> u64 {
+        match self.topics.get(member.topic) {
+            Some(topic) if member.place() != Place::Joining => topic.ring.total() - member.seen,
+            _ => 0,
+        }
+    }
+
+    /// Events of a topic so far.
+    pub(crate) fn total(&self, topic: u32) -> u64 {
+        self.topics.get(topic).map_or(0, |topic| topic.ring.total())
+    }
+
+    pub(crate) fn topics_end(&self) -> u32 {
+        self.topics.end()
+    }
+
+    /// Whether a member may have something to read: cheaper than [`effective`](Self::effective), for who looks at many.
+    pub(crate) fn may_wait(&self, member: &Member) -> bool {
+        match member.place() {
+            Place::Joining => false,
+            Place::Ready(_) => true,
+            Place::Armed(at) => self.topics.get(member.topic).is_some_and(|topic| (at as usize) < topic.fan_left),
         }
     }
 

@@ -91,8 +91,13 @@ impl Table {
         member.seen = total;
         member.cursor += 1;
         seat.ready = Ready::None;
+        seat.taken_at = Some(self.now);
         topic.arm(index, member);
-        Some(seat.sleep(waker, &mut self.outs.wakers))
+        let took = seat.sleep(waker, &mut self.outs.wakers);
+        if missed > 0 {
+            self.tell_overflow(index, missed);
+        }
+        Some(took)
     }
 
     fn collect(&mut self, seat: u32, budget: usize, batch: &mut Vec<Taken>) {
@@ -221,8 +226,15 @@ impl Table {
         member.cursor = last.position + 1;
         topic.ring.enter(member.cursor);
         topic.ring.trim(&mut self.outs.garbage);
-        if member.cursor == topic.ring.head() {
+        let read_all = member.cursor == topic.ring.head();
+        if let Some(seat) = self.seats.get_mut(member.seat) {
+            seat.taken_at = Some(self.now);
+        }
+        if read_all {
             self.catch_up(last.member.index);
+        }
+        if missed > 0 {
+            self.tell_overflow(last.member.index, missed);
         }
     }
 }

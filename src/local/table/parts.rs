@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use crate::event::Erased;
 use crate::ids::SubscriberId;
+use crate::local::clock::Tick;
 use crate::local::hash::BuildPrehashed;
 use crate::local::interest::TopicPort;
 use crate::local::member::Deadlines;
@@ -25,9 +26,13 @@ pub(crate) struct TopicState {
     pub(super) armed: SmallVec<[u32; 4]>,
     pub(super) fan_left: usize,
     pub(super) members: u32,
+    /// Of them, those with a cursor: the others are still joining.
+    pub(super) active: u32,
     pub(super) capacities: SmallVec<[(u32, u32); 1]>,
     /// When to look whether a `Disconnect` member is too far behind: head position, member.
     pub(super) deadlines: Option<Box<Deadlines>>,
+    /// When an overflow here was last told.
+    pub(super) told_at: Option<Tick>,
     /// Members that left while they stood in `deadlines`, since it was last tidied.
     pub(super) unwatched: usize,
 }
@@ -39,6 +44,8 @@ pub(crate) struct Seat {
     pub(super) subscriptions: Subscriptions,
     /// Members with `keep_alive`.
     pub(super) keepers: u32,
+    /// When it last took something.
+    pub(crate) taken_at: Option<Tick>,
     pub(crate) actor: fn() -> &'static str,
     pub(super) extra: Option<Box<SeatExtra>>,
 }
@@ -74,8 +81,10 @@ impl TopicState {
             armed: SmallVec::new(),
             fan_left: 0,
             members: 0,
+            active: 0,
             capacities: SmallVec::new(),
             deadlines: None,
+            told_at: None,
             unwatched: 0,
         }
     }
@@ -111,6 +120,7 @@ impl TopicState {
 
     /// A member with a cursor is gone.
     pub(super) fn forget(&mut self, member: &Member, garbage: &mut Vec<Erased>) {
+        self.active -= 1;
         self.ring.leave(member.cursor);
         self.ring.trim(garbage);
         if let Some(at) = self.capacities.iter().position(|(capacity, _)| *capacity == member.capacity) {
@@ -217,7 +227,16 @@ impl Subscriptions {
 
 impl Seat {
     pub(super) fn new(id: SubscriberId, actor: fn() -> &'static str) -> Self {
-        Self { id, waker: None, ready: Ready::None, subscriptions: Subscriptions::None, keepers: 0, actor, extra: None }
+        Self {
+            id,
+            waker: None,
+            ready: Ready::None,
+            subscriptions: Subscriptions::None,
+            keepers: 0,
+            taken_at: None,
+            actor,
+            extra: None,
+        }
     }
 
     pub(super) fn has_read_all(&self) -> bool {
