@@ -70,8 +70,7 @@ impl<M> Event<M> {
     /// How many events of this topic this subscriber lost just before this one: its inbox overflowed, or a port was full.
     ///
     /// Exact, and reported once: the next event starts from zero again. A publisher that is itself a subscriber counts its own
-    /// `broadcast_from` as missed in two cases: a full port refused it, or its handler broadcast it and pushed it out of its own inbox by more
-    /// than its capacity of further events before it returned.
+    /// `broadcast_from` as missed where a full port refused it.
     pub fn missed(&self) -> u64 {
         self.missed
     }

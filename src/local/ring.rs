@@ -40,13 +40,6 @@ pub(crate) struct Entry {
     pub(crate) event: Erased,
 }
 
-impl Entry {
-    /// Evicted, it leaves cursors behind that stood at it.
-    pub(crate) fn overruns(&self) -> bool {
-        self.waiting > 0
-    }
-}
-
 impl Ring {
     pub(crate) fn head(&self) -> u64 {
         self.base + self.entries.len() as u64
@@ -89,6 +82,11 @@ impl Ring {
         let entry = self.pop()?;
         self.overrun += entry.waiting;
         Some(entry)
+    }
+
+    /// A cursor stands where there is nothing any more.
+    pub(crate) fn is_overrun(&self) -> bool {
+        self.overrun > 0
     }
 
     /// A cursor stands at `position` from now on.

@@ -22,6 +22,7 @@ mod embedded;
 mod fair;
 mod follow;
 mod input;
+mod insight;
 #[cfg(feature = "jetstream")]
 mod jetstream;
 mod log_regressions;

@@ -92,7 +92,7 @@ impl Table {
             let Some(topic) = self.topics.get_mut(index) else { return };
             let Some(evicted) = topic.ring.evict_over(topic.capacity()) else { return };
             let position = topic.ring.base() - 1;
-            if evicted.overruns() && self.overrun.is_none() && is_due(self.stuck_told_at, self.now) {
+            if topic.ring.is_overrun() && self.overrun.is_none() && is_due(self.stuck_told_at, self.now) {
                 self.overrun = Some(index);
             }
             self.outs.garbage.push(evicted.event);

@@ -221,7 +221,9 @@ impl Table {
         let Some(topic) = self.topics.get_mut(member.topic) else { return };
         member.delivered += run.len() as u64;
         member.missed += missed;
-        member.seen = last.total;
+        // Its own events that were evicted since the batch was taken are in `seen` already; those among the batch are in the totals, too. They went in order, so
+        // what is more is of those behind it.
+        member.seen = last.total.max(member.seen + missed + run.len() as u64);
         topic.ring.leave(member.cursor);
         member.cursor = last.position + 1;
         topic.ring.enter(member.cursor);
