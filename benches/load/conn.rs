@@ -94,6 +94,11 @@ impl Conn {
         }
     }
 
+    /// Whether something waits here that nobody reads, and the server has not closed it.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.socket.peek(&mut [0]).is_ok_and(|bytes| bytes > 0)
+    }
+
     /// Handles all whole pieces; says how many bytes they were.
     fn take(&mut self, dialect: Dialect, read: &[u8], got: &mut impl FnMut(Mark)) -> io::Result<usize> {
         let mut used = 0;

@@ -29,14 +29,17 @@ use mio::Poll;
 use mio::Token;
 use mio::Waker;
 use mio::net::TcpStream;
+use socket2::Domain;
+use socket2::Socket;
+use socket2::Type;
 
 use crate::load::conn::Conn;
 use crate::load::dialect::Dialect;
 use crate::load::tally::Tally;
 
 /// The process: connects so many clients to the server on this port, then does as it is told until its input ends.
-pub(crate) fn run(dialect: Dialect, port: u16, clients: usize) {
-    if let Err(error) = Load::new(dialect, port, clients).and_then(Load::serve) {
+pub(crate) fn run(dialect: Dialect, port: u16, clients: usize, small: bool) {
+    if let Err(error) = Load::new(dialect, port, clients, small).and_then(Load::serve) {
         eprintln!("load: {error}");
         process::exit(1);
     }
@@ -47,6 +50,8 @@ struct Load {
     address: SocketAddr,
     request: String,
     clients: usize,
+    /// They have little room for what they do not read.
+    small: bool,
     poll: Poll,
     orders: Receiver<String>,
     conns: Vec<Conn>,
@@ -57,7 +62,7 @@ struct Load {
 }
 
 impl Load {
-    fn new(dialect: Dialect, port: u16, clients: usize) -> io::Result<Self> {
+    fn new(dialect: Dialect, port: u16, clients: usize, small: bool) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), ORDERS)?;
         Ok(Self {
@@ -65,6 +70,7 @@ impl Load {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             request: dialect.wire.request(dialect.path, port),
             clients,
+            small,
             poll,
             orders: orders(waker),
             conns: Vec::with_capacity(clients),
@@ -86,7 +92,7 @@ impl Load {
             }
             for event in &events {
                 if event.token() == ORDERS {
-                    self.obey();
+                    self.obey()?;
                     continue;
                 }
                 let conn = &mut self.conns[event.token().0];
@@ -112,14 +118,23 @@ impl Load {
 
     /// Ports do not run out: they are free again for each server, which listens on a port of its own.
     fn connect(&mut self) -> io::Result<()> {
-        let mut conn = Conn::new(TcpStream::connect(self.address)?);
+        let mut conn = Conn::new(if self.small { narrow(self.address)? } else { TcpStream::connect(self.address)? });
         let token = Token(self.conns.len());
         self.poll.registry().register(conn.socket(), token, Interest::READABLE | Interest::WRITABLE)?;
         self.conns.push(conn);
         Ok(())
     }
 
-    fn obey(&mut self) {
+    /// Nobody reads anything any more.
+    fn stall(&mut self) -> io::Result<()> {
+        for conn in &mut self.conns {
+            self.poll.registry().deregister(conn.socket())?;
+        }
+        println!("stalled");
+        Ok(())
+    }
+
+    fn obey(&mut self) -> io::Result<()> {
         while let Ok(order) = self.orders.try_recv() {
             match order.split_once(' ').unwrap_or((&order, "")) {
                 ("begin", _) => {
@@ -128,9 +143,23 @@ impl Load {
                 }
                 ("await", broadcasts) => self.awaited = Some(broadcasts.parse().expect("a number of broadcasts")),
                 ("end", _) => println!("{}", self.tally.end()),
+                ("stall", _) => self.stall()?,
+                ("look", _) => println!("looked {}", self.conns.iter().filter(|conn| conn.is_stalled()).count()),
                 _ => panic!("no order: {order:?}"),
             }
         }
+        Ok(())
+    }
+}
+
+/// A connection whose window is as small as the system lets it be.
+fn narrow(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_recv_buffer_size(1)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(IN_PROGRESS) => Err(error),
+        _ => Ok(TcpStream::from_std(socket.into())),
     }
 }
 
@@ -148,6 +177,8 @@ fn orders(waker: Waker) -> Receiver<String> {
     orders
 }
 
+/// `EINPROGRESS` of Linux.
+const IN_PROGRESS: i32 = 115;
 const ORDERS: Token = Token(usize::MAX);
 /// Sockets read between two looks around; about 0.5 ms.
 const EVENTS: usize = 256;

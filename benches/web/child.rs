@@ -33,6 +33,11 @@ impl Child {
         Self::start(format!("load {port} {clients} {name}"), "1")
     }
 
+    /// Clients that can be told to read no more.
+    pub(crate) fn crowd(name: &str, port: u16, clients: usize) -> Self {
+        Self::start(format!("crowd {port} {clients} {name}"), "1")
+    }
+
     fn start(what: String, core: &str) -> Self {
         let this = env::current_exe().expect("a program");
         let mut command = if are_pinned() {
@@ -101,7 +106,7 @@ pub(crate) fn run() {
     let mut number = || words.next().and_then(|word| word.parse::<usize>().ok()).expect("a number");
     let (port, clients) = (number(), number());
     let server = servers::named(words.next().expect("a server"));
-    load::run(server.dialect, u16::try_from(port).expect("a port"), clients);
+    load::run(server.dialect, u16::try_from(port).expect("a port"), clients, role == "crowd");
 }
 
 /// Whether server and load have a core each.

@@ -10,6 +10,8 @@
 //! does not count; one in which another process had one of the cores is done again, and if that does not help, only its processor times count.
 //! The report says which.
 //!
+//! `--measure stalled`: what 1,000 clients that read nothing cost 1,000 that do.
+//!
 //! `--test` (50 clients), `--n 10k` (clients), `--only NAME,..` (servers), `--rounds R`, `--markdown`. 10,000 clients need `ulimit -n` above that.
 
 #![allow(clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "measured times and counts are far below 2^52")]
@@ -25,6 +27,7 @@ mod process;
 mod report;
 mod server;
 mod servers;
+mod stalled;
 mod turn;
 
 use std::time::Instant;
@@ -43,6 +46,12 @@ fn main() {
     let start = Instant::now();
     let (mut plan, rounds) = if args.test { (TEST, 1) } else { (FULL, args.rounds.unwrap_or(5)) };
     plan.clients = args.n.first().copied().unwrap_or(plan.clients);
+    if args.measure.iter().any(|measure| measure == "stalled") || args.test {
+        stalled::compare(&args, rounds);
+        if !args.test {
+            return;
+        }
+    }
     let servers: Vec<_> = servers::all().filter(|server| args.wants(server.name)).collect();
     let mut report = Report::new(&servers, plan.clients);
     for round in 0..rounds {

@@ -50,7 +50,7 @@ pub(crate) struct Phase {
     late: f64,
 }
 
-struct Pair {
+pub(crate) struct Pair {
     // In this order: a server whose clients leave has work to do, unless it ends, too.
     load: Child,
     server: Child,
@@ -61,9 +61,7 @@ pub(crate) fn take(server: &Server, plan: Plan) -> Took {
     let process = Child::server(server.name);
     let port = process.answer("port").parse().expect("a port");
     let before = process::resident(&process.id());
-    let load = Child::load(server.name, port, plan.clients);
-    load.answer("ready");
-    let mut pair = Pair { load, server: process, sent: 0 };
+    let mut pair = Pair::of(process, Child::load(server.name, port, plan.clients));
     thread::sleep(SETTLE);
     let per_client = |pair: &Pair| process::resident(&pair.server.id()).saturating_sub(before) as f64 / plan.clients as f64;
     let mut took = Took { idle: per_client(&pair), ..Took::default() };
@@ -80,8 +78,13 @@ pub(crate) fn take(server: &Server, plan: Plan) -> Took {
 }
 
 impl Pair {
+    pub(crate) fn of(server: Child, load: Child) -> Self {
+        load.answer("ready");
+        Self { load, server, sent: 0 }
+    }
+
     /// A phase, again if another process was in its way.
-    fn calm_phase(&mut self, times: u32, broadcasts: u32, gap: Duration) -> Phase {
+    pub(crate) fn calm_phase(&mut self, times: u32, broadcasts: u32, gap: Duration) -> Phase {
         let mut phase = self.phase(times, broadcasts, gap);
         for _ in 1..ATTEMPTS {
             if phase.delay().is_some() {
@@ -92,7 +95,7 @@ impl Pair {
     }
 
     /// So many times so many broadcasts; each time waits until every client has all of the time before.
-    fn phase(&mut self, times: u32, broadcasts: u32, gap: Duration) -> Phase {
+    pub(crate) fn phase(&mut self, times: u32, broadcasts: u32, gap: Duration) -> Phase {
         self.load.tell("begin");
         self.load.answer("begun");
         let before = process::cpu(&self.server.id());

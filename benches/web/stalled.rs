@@ -1,0 +1,88 @@
+//! Stalled: what clients that read nothing cost those that do. Knows no peers: only ours promises anything here.
+
+use std::time::Duration;
+
+use crate::child::Child;
+use crate::common::args::Args;
+use crate::common::machine;
+use crate::common::numbers;
+use crate::common::numbers::median;
+use crate::server::Server;
+use crate::servers;
+use crate::turn::BURST;
+use crate::turn::PER_CLIENT;
+use crate::turn::Pair;
+use crate::turn::Phase;
+
+/// The healthy ones' latency alone, alone again, which is the noise, and beside the stalled ones.
+struct Took {
+    alone: Phase,
+    again: Phase,
+    beside: Phase,
+}
+
+/// Each server in each round, in turns.
+pub(crate) fn compare(args: &Args, rounds: usize) {
+    let clients = if args.test { 20 } else { args.n.first().copied().unwrap_or(CLIENTS) };
+    let broadcasts = if args.test { 5 } else { BROADCASTS };
+    let ours: Vec<_> = servers::all().filter(|server| server.name.starts_with("ours") && args.wants(server.name)).collect();
+    let mut rows: Vec<Vec<Took>> = ours.iter().map(|_| Vec::new()).collect();
+    for round in 0..rounds {
+        for turned in 0..ours.len() {
+            let at = (turned + round) % ours.len();
+            rows[at].push(take(ours[at], clients, broadcasts));
+            eprintln!("load {:.2}: round {}, {}", machine::load(), round + 1, ours[at].name);
+        }
+    }
+    if args.test {
+        println!("web: clients that read get every broadcast beside as many that do not");
+        return;
+    }
+    println!("{}", machine::line());
+    println!(
+        "{clients} clients that read, alone and beside {clients} that do not; from broadcast to client, medians of {rounds} rounds.\n"
+    );
+    println!(
+        "| server | p50 alone | beside | p99 alone | beside | p99 beside of alone | alone again of alone |\n|:--|--:|--:|--:|--:|--:|--:|"
+    );
+    for (server, turns) in ours.iter().zip(&rows) {
+        let of = |number: fn(&Took) -> f64| median(&turns.iter().map(number).collect::<Vec<_>>());
+        println!(
+            "| {} | {} | {} | {} | {} | {} | {} |",
+            server.name,
+            numbers::time(of(|took| took.alone.p50)),
+            numbers::time(of(|took| took.beside.p50)),
+            numbers::time(of(|took| took.alone.p99)),
+            numbers::time(of(|took| took.beside.p99)),
+            numbers::times(of(|took| took.beside.p99 / took.alone.p99)),
+            numbers::times(of(|took| took.again.p99 / took.alone.p99)),
+        );
+    }
+}
+
+fn take(server: &Server, clients: usize, broadcasts: u32) -> Took {
+    let process = Child::server(server.name);
+    let port = process.answer("port").parse().expect("a port");
+    let mut pair = Pair::of(process, Child::load(server.name, port, clients));
+    let gap = PER_CLIENT * clients as u32;
+    // The first ones pay for buffers.
+    pair.phase(3, BURST, Duration::ZERO);
+    let alone = pair.calm_phase(1, broadcasts, gap);
+    let again = pair.calm_phase(1, broadcasts, gap);
+    let mut crowd = Child::crowd(server.name, port, clients);
+    crowd.answer("ready");
+    crowd.tell("stall");
+    crowd.answer("stalled");
+    // More than all buffers on the way take.
+    pair.phase(FILL / BURST, BURST, Duration::ZERO);
+    let beside = pair.phase(1, broadcasts, gap);
+    crowd.tell("look");
+    let stalled: usize = crowd.answer("looked").parse().expect("a number");
+    assert!(stalled == clients, "only {stalled} of {clients} were there to the end");
+    Took { alone, again, beside }
+}
+
+const CLIENTS: usize = 1_000;
+/// For some 3 s: a client that does not read is given up after 10 s.
+const BROADCASTS: u32 = 60;
+const FILL: u32 = 2_000;
