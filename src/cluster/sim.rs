@@ -1,5 +1,5 @@
 //! Sim: whole clusters of cores on an imagined network, in imagined time, by seeds. A broker or a mesh of peers; links that are cut, nodes that pause
-//! and die, frames that vanish. `SEEDS=n` runs more of them, `SEED=n` one.
+//! and die, frames that vanish, splits. `SEEDS=n` runs more of them, `SEED=n` one.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -38,9 +38,10 @@ struct Faults {
     pauses: bool,
     deaths: bool,
     losses: bool,
+    splits: bool,
 }
 
-const NONE: Faults = Faults { links: false, pauses: false, deaths: false, losses: false };
+const NONE: Faults = Faults { links: false, pauses: false, deaths: false, losses: false, splits: false };
 
 /// Numbers from a seed: splitmix64.
 struct Random(u64);
@@ -75,6 +76,8 @@ struct Node {
     /// The engine has not seen it, has seen it, for what is asked.
     asking: Option<(Ask, bool)>,
     up: BTreeSet<NodeId>,
+    /// How often it was told that another is down, and up.
+    told_of: HashMap<NodeId, (u32, u32)>,
     told_link: bool,
     /// What it broadcast, by topic.
     sent: HashMap<Topic, Vec<u64>>,
@@ -117,9 +120,18 @@ struct World {
     topics: Vec<Topic>,
     events: u64,
     next_node: u64,
-    /// An event, and who must get it.
-    owed: Vec<(u64, NodeId)>,
+    /// An event, who sent it, and who must get it.
+    owed: Vec<(u64, NodeId, NodeId)>,
+    split: Option<Split>,
     seed: u64,
+}
+
+/// A mesh in two halves, between which nothing passes. What is sent from one to the other waits, as in a socket's buffer.
+struct Split {
+    /// Those of one half.
+    half: HashSet<NodeId>,
+    since: Instant,
+    until: Instant,
 }
 
 impl World {
@@ -137,6 +149,7 @@ impl World {
             events: 0,
             next_node: 1,
             owed: Vec::new(),
+            split: None,
             seed,
         };
         for _ in 0..nodes {
@@ -162,6 +175,7 @@ impl World {
             ticked: self.now,
             asking: None,
             up: BTreeSet::new(),
+            told_of: HashMap::new(),
             told_link: false,
             sent: HashMap::new(),
             got: HashMap::new(),
@@ -186,6 +200,9 @@ impl World {
 
     fn step(&mut self, faults: Faults, quiet: bool) {
         self.now += Duration::from_millis(self.random.below(4) as u64);
+        if self.split.as_ref().is_some_and(|split| split.until <= self.now) {
+            self.heal();
+        }
         let id = self.any();
         match self.random.below(if quiet { 60 } else { 100 }) {
             0..40 => self.turn(id),
@@ -206,6 +223,13 @@ impl World {
                 self.born();
             }
             94..97 if faults.losses => self.lose(),
+            97 if faults.splits && self.split.is_none() => {
+                let time = Duration::from_millis(self.random.below(2_500) as u64);
+                let ids: Vec<_> = self.nodes.keys().copied().collect();
+                let half = ids.into_iter().filter(|_| self.random.chance(50)).collect();
+                self.split(half, time);
+            }
+            97 if faults.splits => self.part(id),
             _ => self.carry(),
         }
     }
@@ -235,6 +259,7 @@ impl World {
             .values()
             .filter(|other| other.id != id && other.listens.contains(topic) && other.ready.contains(topic))
             .filter(|other| self.broker || (other.up.contains(&id) && self.nodes[&id].up.contains(&other.id)))
+            .filter(|other| !self.parted(id, other.id))
             .map(|other| other.id)
             .collect();
         let node = self.nodes.get_mut(&id).unwrap();
@@ -252,7 +277,7 @@ impl World {
         let fields = Fields { topic: topic.as_str(), message: "m", codec: "c", ..Fields::default() };
         let frame = frame::encode(Kind::Event, id, &fields, &event.to_le_bytes());
         let outgoing = node.core.number(subject, frame, self.now);
-        self.owed.extend(owed.into_iter().map(|to| (event, to)));
+        self.owed.extend(owed.into_iter().map(|to| (event, id, to)));
         self.send(id, outgoing);
     }
 
@@ -307,7 +332,9 @@ impl World {
                 }
             }
         }
-        let ways: Vec<_> = self.ways.iter().filter(|(_, way)| !way.is_empty()).map(|(ends, _)| *ends).collect();
+        let passes = |(from, to): &(NodeId, NodeId)| !self.parted(*from, *to);
+        let ways = self.ways.iter().filter(|(_, way)| !way.is_empty()).map(|(ends, _)| *ends);
+        let ways: Vec<_> = ways.filter(passes).collect();
         if ways.is_empty() {
             return;
         }
@@ -318,6 +345,50 @@ impl World {
         for _ in 0..=self.random.below(8) {
             let Some(frame) = self.ways.get_mut(&(from, to)).and_then(VecDeque::pop_front) else { break };
             self.receive(to, &frame);
+        }
+    }
+
+    /// Two halves from now on. Where there is a broker, it is in the other one.
+    fn split(&mut self, half: HashSet<NodeId>, time: Duration) {
+        let until = self.now + time;
+        if self.broker {
+            for id in half {
+                self.cut(id);
+                self.nodes.get_mut(&id).unwrap().linked_at = until;
+            }
+            return;
+        }
+        // What is on its way across may not arrive any more.
+        self.owed.retain(|(_, from, to)| half.contains(from) == half.contains(to));
+        self.split = Some(Split { half, since: self.now, until });
+    }
+
+    fn parted(&self, one: NodeId, other: NodeId) -> bool {
+        self.split.as_ref().is_some_and(|split| split.half.contains(&one) != split.half.contains(&other))
+    }
+
+    /// The engine of this node gives up a connection to the other half, if it has waited for long enough. That of the other end may not have noticed.
+    fn part(&mut self, id: NodeId) {
+        let others: Vec<_> = self.nodes.keys().copied().filter(|other| self.parted(id, *other)).collect();
+        let waited = self.split.as_ref().is_some_and(|split| self.now - split.since >= TIMING.failure / 2);
+        if others.is_empty() || !waited {
+            return;
+        }
+        let other = others[self.random.below(others.len())];
+        self.ways.retain(|ends, _| *ends != (id, other) && *ends != (other, id));
+        let now = self.now;
+        self.nodes.get_mut(&id).unwrap().core.disconnected(other, now);
+        self.act(id);
+    }
+
+    /// One mesh again. What has waited for too long has gone with its connection.
+    fn heal(&mut self) {
+        let Some(split) = self.split.take() else { return };
+        for ((from, to), way) in &mut self.ways {
+            let crosses = split.half.contains(from) != split.half.contains(to);
+            if crosses && (self.now - split.since >= TIMING.failure || self.random.chance(50)) {
+                way.clear();
+            }
         }
     }
 
@@ -401,6 +472,9 @@ impl World {
         for topic in std::mem::take(&mut node.changed) {
             node.core.listens(&topic, node.listens.contains(&topic), now);
         }
+        // As the relay does it: before a topic is left, so that it is not said to be ready after that.
+        self.act(id);
+        let node = self.nodes.get_mut(&id).unwrap();
         match node.asking.take() {
             Some((Ask::Subscribe(topics), true)) => node.core.confirmed(topics),
             Some(waits @ (_, false)) => node.asking = Some(waits),
@@ -454,9 +528,11 @@ impl World {
                 Action::Forget(other) => node.forget(other, |_| true),
                 Action::Tell(ClusterEvent::NodeUp { node: other }) => {
                     assert!(node.up.insert(other.id), "seed {seed}: {} is up twice", other.id);
+                    node.told_of.entry(other.id).or_default().1 += 1;
                 }
                 Action::Tell(ClusterEvent::NodeDown { node: other, .. }) => {
                     assert!(node.up.remove(&other.id), "seed {seed}: {} is down twice", other.id);
+                    node.told_of.entry(other.id).or_default().0 += 1;
                 }
                 Action::Tell(ClusterEvent::LinkUp) => {
                     assert!(!std::mem::replace(&mut node.told_link, true), "seed {seed}: the link is up twice");
@@ -477,6 +553,16 @@ impl World {
         }
     }
 
+    /// Each node broadcasts on each topic.
+    fn broadcast_all(&mut self) {
+        let ids: Vec<_> = self.nodes.keys().copied().collect();
+        for id in ids {
+            for topic in self.topics.clone() {
+                self.broadcast_to(id, &topic);
+            }
+        }
+    }
+
     // ---- what must be true -------------------------------------------------------------------------------------------
 
     /// Nothing happens any more until everybody knows everything.
@@ -485,6 +571,12 @@ impl World {
             node.paused_until = self.now;
             node.linked_at = node.linked_at.min(self.now);
         }
+        self.heal();
+        self.rest();
+    }
+
+    /// As long as everything takes.
+    fn rest(&mut self) {
         // Simulated time enough for every time-out, and every frame on its way.
         let until = self.now + TIMING.failure * 4;
         while self.now < until {
@@ -498,7 +590,11 @@ impl World {
                 self.carry();
             }
         }
-        while self.ways.values().any(|way| !way.is_empty()) || self.to_broker.values().any(|way| !way.is_empty()) {
+        let passes = |world: &Self| {
+            let mut ways = world.ways.iter().filter(|((from, to), _)| !world.parted(*from, *to));
+            ways.any(|(_, way)| !way.is_empty()) || world.to_broker.values().any(|way| !way.is_empty())
+        };
+        while passes(self) {
             self.carry();
         }
     }
@@ -520,7 +616,7 @@ impl World {
     }
 
     fn check_owed(&self) {
-        for (event, to) in &self.owed {
+        for (event, _, to) in &self.owed {
             let node = &self.nodes[to];
             assert!(node.all.contains(event), "seed {}: {to} did not get {event}, which it was owed", self.seed);
         }
@@ -582,7 +678,7 @@ fn once_ready_nothing_is_missed_or_doubled_under_churn() {
 /// Who has unsubscribed in between is owed nothing.
 fn forget_owed(world: &mut World) {
     let World { owed, nodes, .. } = world;
-    owed.retain(|(event, to)| {
+    owed.retain(|(event, _, to)| {
         if nodes[to].all.contains(event) {
             return false;
         }
@@ -596,7 +692,7 @@ fn after_cuts_and_pauses_what_did_not_arrive_was_told_exactly() {
     seeds(30, |seed| {
         let mut world = world(seed, true);
         for _ in 0..1_000 {
-            world.step(Faults { links: true, pauses: true, deaths: false, losses: false }, false);
+            world.step(Faults { links: true, pauses: true, deaths: false, losses: false, splits: true }, false);
         }
         world.settle();
         world.check_settled();
@@ -609,18 +705,75 @@ fn over_peers_that_lose_frames_what_did_not_arrive_is_told_with_the_next_that_do
     seeds(30, |seed| {
         let mut world = world(seed, false);
         for _ in 0..1_000 {
-            world.step(Faults { links: true, pauses: true, deaths: false, losses: true }, false);
+            world.step(Faults { links: true, pauses: true, deaths: false, losses: true, splits: true }, false);
         }
         world.settle();
         world.check_settled();
-        let ids: Vec<_> = world.nodes.keys().copied().collect();
-        for id in ids {
-            for topic in world.topics.clone() {
-                world.broadcast_to(id, &topic);
-            }
-        }
+        world.broadcast_all();
         world.settle();
         world.check_exact();
+    });
+}
+
+#[test]
+fn under_splits_each_half_misses_nothing_of_itself_and_is_told_exactly_of_the_other() {
+    seeds(30, |seed| {
+        let mut world = world(seed, false);
+        for _ in 0..2_000 {
+            world.step(Faults { splits: true, ..NONE }, false);
+            forget_owed(&mut world);
+        }
+        world.settle();
+        world.check_settled();
+        world.check_owed();
+        world.broadcast_all();
+        world.settle();
+        world.check_exact();
+    });
+}
+
+#[test]
+fn a_split_is_told_once_on_each_side_and_so_is_its_end() {
+    seeds(4, |seed| {
+        let mut random = Random(seed ^ 0x05b1_1700);
+        let mut world = World::new(seed, false, 4 + random.below(3), 2);
+        world.settle();
+        for _ in 0..500 {
+            world.step(NONE, false);
+            forget_owed(&mut world);
+        }
+        world.settle();
+        world.check_settled();
+        world.nodes.values_mut().for_each(|node| node.told_of.clear());
+        let half: HashSet<_> = world.nodes.keys().copied().take(1 + random.below(world.nodes.len() - 1)).collect();
+        world.split(half, Duration::from_secs(3_600));
+        for _ in 0..500 {
+            world.step(NONE, false);
+            forget_owed(&mut world);
+        }
+        world.rest();
+        world.broadcast_all();
+        world.rest();
+        world.check_owed();
+        for node in world.nodes.values() {
+            let near: BTreeSet<_> = world.nodes.keys().copied().filter(|other| !world.parted(node.id, *other)).collect();
+            let up: BTreeSet<_> = node.up.iter().copied().chain([node.id]).collect();
+            assert_eq!(up, near, "seed {seed}: what {} knows of its half", node.id);
+            assert!(node.listens.is_subset(&node.ready.iter().cloned().collect()), "seed {seed}: {} is not ready", node.id);
+        }
+        let split = world.split.as_ref().unwrap().half.clone();
+        world.settle();
+        world.check_settled();
+        world.broadcast_all();
+        world.settle();
+        world.check_exact();
+        for node in world.nodes.values() {
+            for other in world.nodes.keys().filter(|other| **other != node.id) {
+                let crosses = u32::from(split.contains(&node.id) != split.contains(other));
+                let told = node.told_of.get(other).copied().unwrap_or_default();
+                assert_eq!(told, (crosses, crosses), "seed {seed}: what {} was told of {other}", node.id);
+            }
+        }
     });
 }
 
@@ -630,7 +783,7 @@ fn nodes_that_die_are_gone_and_those_that_come_are_known() {
         seeds(30, |seed| {
             let mut world = world(seed, broker);
             for _ in 0..1_000 {
-                world.step(Faults { links: true, pauses: true, deaths: true, losses: !broker }, false);
+                world.step(Faults { links: true, pauses: true, deaths: true, losses: !broker, splits: true }, false);
             }
             world.settle();
             world.check_settled();
