@@ -1,10 +1,6 @@
 //! Hostile: garbage that somebody puts on the engine, and a link slower than the publishers. On Redis, NATS and zenoh.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::fmt::Write;
-use std::sync::LazyLock;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use actix_pubsub::Topic;
@@ -17,8 +13,6 @@ use actix_pubsub::cluster::Subject;
 use actix_pubsub::testing::arrivals::Arrivals;
 use actix_pubsub::testing::arrivals::identity;
 use bytes::Bytes;
-use tracing::field::Field;
-use tracing::field::Visit;
 
 use crate::cluster::Engine;
 use crate::cluster::listen;
@@ -29,6 +23,7 @@ use crate::cluster_site::FAILURE;
 use crate::cluster_site::Kind;
 use crate::cluster_site::Other;
 use crate::cluster_site::Publisher;
+use crate::ear;
 use crate::support::Note;
 use crate::support::system;
 use crate::support::until;
@@ -179,7 +174,7 @@ fn garbage(random: &mut Random, topic: &str) -> Vec<(Counted, Vec<u8>)> {
 
 async fn garbage_is_dropped_counted_and_said_once(kind: Kind) {
     // Of this test alone, also where others run beside it.
-    LazyLock::force(&HEARD);
+    ear::listen();
     let topic = format!("hostile-{kind:?}");
     let scene = Scene::with(kind, 2, |_| options().frame_bytes_max(ClusterOptions::FRAME_BYTES_MIN)).await;
     let mut other = Other::start(&scene.site, "other");
@@ -256,7 +251,7 @@ async fn garbage_is_dropped_counted_and_said_once(kind: Kind) {
     let grown = other.report(scene.id(0)).resident_kib.saturating_sub(resident);
     assert!(grown < 8 * 1_024, "{grown} KiB more after the second half");
     let engine = format!("{kind:?}").to_lowercase();
-    let heard = |what: &str| HEARD.lock().unwrap().iter().filter(|line| line.contains(what)).count();
+    let heard = |what: &str| ear::heard(&[what]).len();
     assert_eq!(heard(&format!("engine={engine} error=frame is of version")), 2, "newer, by each node");
     assert_eq!(
         heard(&format!("engine={engine} error=frame"))
@@ -272,52 +267,6 @@ async fn garbage_is_dropped_counted_and_said_once(kind: Kind) {
     assert_eq!(scene.witnesses[0].link_downs() + scene.witnesses[1].link_downs(), 0);
     link.close().await;
     scene.settle().await;
-}
-
-/// What this process said at the level of a warning, one line each.
-static HEARD: LazyLock<Mutex<Vec<String>>> = LazyLock::new(|| {
-    tracing::subscriber::set_global_default(Ear).unwrap();
-    Mutex::default()
-});
-
-struct Ear;
-
-impl tracing::Subscriber for Ear {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::WARN
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        let mut line = Line(String::new());
-        event.record(&mut line);
-        HEARD.lock().unwrap().push(line.0);
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
-struct Line(String);
-
-impl Visit for Line {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        // Into a text it cannot fail.
-        let _ = write!(self.0, "{field}={value} ");
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // Into a text it cannot fail.
-        let _ = write!(self.0, "{field}={value:?} ");
-    }
 }
 
 // ---- a quiet node ----------------------------------------------------------------------------------------------------

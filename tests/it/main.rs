@@ -18,6 +18,8 @@ mod contexts;
 mod contract;
 mod contracts;
 mod death;
+#[cfg(all(feature = "nats", feature = "redis", feature = "zenoh"))]
+mod ear;
 mod embedded;
 mod fair;
 mod follow;
@@ -43,7 +45,7 @@ mod stream_regressions;
 mod supervised;
 mod support;
 mod tidy;
-#[cfg(all(feature = "nats", feature = "redis-tls"))]
+#[cfg(all(feature = "nats", feature = "redis-tls", feature = "zenoh-tls"))]
 mod tls;
 #[cfg(feature = "opentelemetry")]
 mod trace;

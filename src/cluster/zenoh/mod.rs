@@ -114,7 +114,7 @@ impl Zenoh {
     }
 
     /// PEM files: the authority that signed every node, and this node's certificate and key, for endpoints `tls/host:port`. Both sides of a connection
-    /// show their certificate (feature `zenoh-tls`).
+    /// show their certificate (feature `zenoh-tls`). Why a seed cannot be reached zenoh says by `tracing`, with the target `zenoh::net::runtime::orchestrator` and the level debug.
     #[cfg(feature = "zenoh-tls")]
     pub fn tls(mut self, root: impl AsRef<Path>, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         let tls = TlsFiles { root: root.as_ref().into(), certificate: certificate.as_ref().into(), key: key.as_ref().into() };
