@@ -333,7 +333,7 @@ impl Publisher {
 
 // ---- nodes in other processes ----------------------------------------------------------------------------------------
 
-/// A node in a process of its own: a [`Witness`] of `t`, which broadcasts there if its name begins with `p`. It is this test binary again, told by
+/// A node in a process of its own: a [`Witness`] of `t`, which broadcasts there when it is told to `go`. It is this test binary again, told by
 /// `CLUSTER_CHILD` to be one.
 pub(crate) struct Other {
     pub(crate) child: Child,
@@ -354,6 +354,8 @@ pub(crate) struct Report {
     pub(crate) link_ups: u64,
     pub(crate) downs: u64,
     pub(crate) ups: u64,
+    /// The longest time between two from that origin since it was told to `forget` it.
+    pub(crate) gap: Duration,
 }
 
 impl Other {
@@ -372,7 +374,7 @@ impl Other {
         Self::run(command, test, &format!("{:?} - {address} {} {name}", site.kind, site.name))
     }
 
-    /// `told`: the kind of engine, where to listen or `-`, the address of the engine or of a seed, the cluster and the node's name.
+    /// `told`: the kind of engine, where to listen or `-`, the address of the engine or of seeds with commas between, the cluster and the node's name.
     pub(crate) fn run(mut command: Command, test: &str, told: &str) -> Self {
         command.args(["--exact", test, "--nocapture"]).env("CLUSTER_CHILD", told);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -406,18 +408,20 @@ impl Other {
             link_ups,
             downs,
             ups,
+            gap_ms,
         ] = n[..]
         else {
             panic!("{line}")
         };
         let first = (first != u64::MAX).then_some(first);
         let tally = Tally { first, last, received, lost, disorder, ..Tally::default() };
-        Report { tally, resident_kib, sent, sent_slow, sent_link_down, link_downs, link_ups, downs, ups }
+        let gap = Duration::from_millis(gap_ms);
+        Report { tally, resident_kib, sent, sent_slow, sent_link_down, link_downs, link_ups, downs, ups, gap }
     }
 
-    /// It broadcasts no more.
-    pub(crate) fn stop(&mut self) {
-        writeln!(self.input, "stop").unwrap();
+    /// To `go`: it broadcasts from now on; to `stop`: not any more; to `forget` how long the longest gap was.
+    pub(crate) fn tell(&mut self, what: &str) {
+        writeln!(self.input, "{what}").unwrap();
     }
 
     /// The next that it says.
@@ -454,7 +458,7 @@ pub(crate) fn told_to_be() -> Option<(Builder, String)> {
     let builder = match kind {
         "Redis" => PubSub::builder().cluster_with(Redis::new(address), options),
         "Nats" => PubSub::builder().cluster_with(Nats::new(address), options),
-        _ => PubSub::builder().cluster_with(zenoh.peer(address), options),
+        _ => PubSub::builder().cluster_with(address.split(',').fold(zenoh, Zenoh::peer), options),
     };
     Some((builder, name.to_owned()))
 }
@@ -480,30 +484,36 @@ fn other_process() {
         println!("told {}", node.node().to_bits());
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         obey(move |line| drop(tell.send(line.to_owned())));
-        let mut publisher = name.starts_with('p').then(|| Publisher::start(&node, "t", Duration::from_millis(5)));
+        let mut publisher: Option<Publisher> = None;
         let mut sent = Sent::default();
         while let Some(line) = told.recv().await {
+            match line.as_str() {
+                "go" => publisher = Some(Publisher::start(&node, "t", Duration::from_millis(5))),
+                "stop" => {
+                    if let Some(publisher) = publisher.take() {
+                        sent = publisher.stop().await;
+                    }
+                }
+                "forget" => witness.forget_gaps(),
+                _ => {}
+            }
             if let Some(publisher) = &publisher {
                 sent = publisher.sent();
             }
-            if line == "stop" {
-                if let Some(publisher) = publisher.take() {
-                    sent = publisher.stop().await;
-                }
-                continue;
-            }
-            let origin = NodeId::from_bits(line.parse().unwrap());
-            let Tally { first, last, received, lost, disorder, .. } = witness.from(origin);
+            let Ok(origin) = line.parse() else { continue };
+            let origin = NodeId::from_bits(origin);
+            let Tally { first, last, received, lost, disorder, gap, .. } = witness.from(origin);
             let first = first.unwrap_or(u64::MAX);
             let (down, up) = (witness.downs(origin).len(), witness.ups(origin).len());
             println!(
-                "told {first} {last} {received} {lost} {disorder} {} {} {} {} {} {} {down} {up}",
+                "told {first} {last} {received} {lost} {disorder} {} {} {} {} {} {} {down} {up} {}",
                 resident_kib(),
                 sent.count,
                 sent.slow,
                 sent.crossed(Crossing::LinkDown),
                 witness.link_downs(),
                 witness.link_ups(),
+                gap.as_millis(),
             );
         }
     });

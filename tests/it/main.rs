@@ -13,6 +13,8 @@ mod cluster_hostile;
 #[cfg(all(feature = "nats", feature = "redis", feature = "zenoh", target_os = "linux"))]
 #[allow(dead_code, reason = "not every test needs each of them")]
 mod cluster_site;
+#[cfg(all(feature = "nats", feature = "redis", feature = "zenoh", target_os = "linux"))]
+mod cluster_splits;
 mod consume;
 mod contexts;
 mod contract;
@@ -28,6 +30,8 @@ mod insight;
 #[cfg(feature = "jetstream")]
 mod jetstream;
 mod log_regressions;
+#[cfg(all(feature = "nats", feature = "redis", feature = "zenoh", target_os = "linux"))]
+mod namespaces;
 mod order;
 mod overflow;
 #[cfg(any(feature = "nats", feature = "redis"))]

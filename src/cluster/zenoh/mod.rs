@@ -10,6 +10,8 @@
 //! * A peer that does not read costs the others 10 ms, once: what it does not take is dropped, and the relay sees the gap by its numbers.
 //! * A seed is dialled for ever, so that peers find each other again after a restart and after a split.
 //! * What stays when the link is dropped are zenoh's runtimes: six threads for each process, however many links there were.
+//! * What it cannot: zenoh 1.10 closes the connection to a peer that has vanished with data on its way on a thread by which it reads, and that takes 10 s
+//!   (its issue 2350: `SO_LINGER`). Of those threads there are two, so healthy peers are not heard meanwhile and may be lost, too. What helps is more threads.
 //! * What it cannot: two nodes that found each other by gossip and lose only the connection between them do not dial again while both still hold a seed.
 //!   Nodes that are seeds of each other do.
 mod batch;
@@ -53,7 +55,13 @@ use crate::sync::lock;
 ///
 /// # Who finds whom
 /// Every node dials its seeds for ever, and gossip tells it of the nodes that those know. Give all nodes the same two or three seeds; a node's own
-/// address among them does no harm. Two nodes talk only if one can reach the other: nobody passes frames on.
+/// address among them does no harm. Two nodes talk only if one can reach the other: nobody passes frames on. Two nodes that are no seeds and lose only the
+/// connection between them do not dial each other again while both hold a seed; seeds of each other do.
+///
+/// # When a machine or a link vanishes
+/// Zenoh 1.10 reads by two threads, and holds up one of them for 10 s for each connection to a peer that vanished without a word: a machine without power, a
+/// cable that was pulled. Healthy nodes may lose each other meanwhile, and for longer. Give it as many threads as nodes may vanish at once, and some to spare, in the
+/// environment of the process, where zenoh looks for it: `ZENOH_RUNTIME='(rx: (worker_threads: 8))'`. Processes that end, killed or not, do no such harm.
 ///
 /// A clone shares what [`bound`](Self::bound) tells.
 #[derive(Clone, Default)]
