@@ -322,6 +322,14 @@ impl Relay {
         self.link = resting;
     }
 
+    /// Whether there was a link or not: one that was never made is not lost, and the next try comes later than the last.
+    fn give_up_link(&mut self, error: &TransportError, now: Instant) {
+        match self.link {
+            LinkState::Connecting(..) | LinkState::Joining(..) => self.link = self.rest(error, now),
+            _ => self.lose_link(error, now),
+        }
+    }
+
     fn can_send(&self) -> bool {
         matches!(self.link, LinkState::Up(..) | LinkState::Leaving(..))
     }
@@ -626,7 +634,7 @@ impl ActorFuture<Relay> for Turns {
                 // A transport is another's code. Its link is given up, and a new one is made.
                 relay.hub.counters.panics.add(1);
                 observe::transport_panicked(relay.hub.engine);
-                relay.lose_link(&TransportError::because("the transport panicked"), Instant::now());
+                relay.give_up_link(&TransportError::because("the transport panicked"), Instant::now());
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
