@@ -87,6 +87,13 @@ async fn churn(node: PubSub, rounds: usize, mut random: u64) -> u64 {
     total
 }
 
+/// So many at once. Gives how much came to them.
+async fn churns(nodes: &[PubSub], count: usize) -> u64 {
+    let seed = seed();
+    let churning = (0..count).map(|at| churn(nodes[at % nodes.len()].clone(), 12, seed.wrapping_mul(at as u64 * 2 + 1)));
+    futures::future::join_all(churning).await.into_iter().sum()
+}
+
 fn seed() -> u64 {
     let drawn = u64::from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos()) + 1;
     let seed = std::env::var("SEED").map_or(drawn, |seed| seed.parse().unwrap());
@@ -108,9 +115,7 @@ async fn who_is_ready_misses_nothing_under_churn(kind: Kind) {
     let site = Site::new(kind);
     let nodes = nodes(&site, 3).await;
     nodes.iter().for_each(tick);
-    let seed = seed();
-    let churning = (0..9).map(|at| churn(nodes[at % 3].clone(), 12, seed.wrapping_mul(at as u64 * 2 + 1)));
-    let came: u64 = futures::future::join_all(churning).await.into_iter().sum();
+    let came = churns(&nodes, 9).await;
     assert!(came > 1_000, "{came}");
     for node in &nodes {
         let stats = node.stats().cluster.unwrap();
@@ -124,7 +129,7 @@ async fn who_is_ready_in_another_process_misses_nothing_under_churn(kind: Kind) 
     let others: Vec<_> = (0..2).map(|at| Other::spawn(&site, &format!("churn-{at}"), "cluster_churn::other_process")).collect();
     until("all are here", || nodes[0].nodes().len() == 2).await;
     nodes.iter().for_each(tick);
-    churn(nodes[0].clone(), 20, seed()).await;
+    churns(&nodes[..1], 4).await;
     let done = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     for other in others {
         let done = std::sync::Arc::clone(&done);
@@ -150,7 +155,7 @@ fn other_process() {
         println!("told {}", node.node().to_bits());
         until("all are here", || node.nodes().len() == 2).await;
         tick(&node);
-        churn(node, 20, seed()).await;
+        churns(&[node], 4).await;
         println!("told done");
         std::future::pending::<()>().await;
     });

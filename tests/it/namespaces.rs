@@ -27,7 +27,8 @@ impl Network {
     /// With these bridges, each joined to the one before it by a cable of the name of the later.
     pub(crate) fn new(bridges: &[&str]) -> Self {
         // As a user who is root in there, or as root where there are no user namespaces.
-        let network = Self::hold("-Urnm", &["-U", "--preserve-credentials", "-m", "-n"]).or_else(|_| Self::hold("-nm", &["-m", "-n"]));
+        let network =
+            Self::hold("-Urnm", &["-U", "--preserve-credentials", "-m", "-n"]).or_else(|_| Self::hold("-nm", &["-m", "-n"]));
         let network = network.unwrap_or_else(|why| panic!("{why}\n{NOT_ALLOWED}"));
         for (at, bridge) in bridges.iter().enumerate() {
             network.ip(&format!("link add {bridge} type bridge"));

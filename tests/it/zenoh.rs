@@ -428,7 +428,8 @@ fn a_paused_process_stalls_nobody_and_comes_back() {
         }
         eprintln!("gone after {gone:?}, {number} frames, {lost} lost, slowest {slowest:?}");
         assert!(lost * 100 < number, "{lost} of {number} lost");
-        assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+        // It would be a second where a put waits for the paused one.
+        assert!(slowest < Duration::from_millis(700), "{slowest:?}");
         other.signal("-CONT");
         let start = Instant::now();
         answer(first).await;
