@@ -242,7 +242,7 @@ fn the_slowest_come_first_and_no_more_than_were_asked_for() {
     });
 }
 
-fn find<'a>(incidents: &'a [Incident], is: impl Fn(&IncidentKind) -> bool) -> Option<&'a Incident> {
+fn find(incidents: &[Incident], is: impl Fn(&IncidentKind) -> bool) -> Option<&Incident> {
     incidents.iter().find(|incident| is(&incident.what))
 }
 
