@@ -1,18 +1,18 @@
 //! Clock: a cheap one, for how long something has waited. Knows no calendar.
 
 use std::num::NonZeroU32;
-use std::sync::LazyLock;
 
 use coarsetime::Instant;
 
-/// A moment, in hundredths of a second since this was first asked. Wraps; an age is right up to 248 days.
+/// A moment, to the 128th of a second. Wraps; an age is right up to 194 days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tick(NonZeroU32);
 
 impl Tick {
     /// Now, as the system knew it at its last timer interrupt: some nanoseconds instead of the twenty of `std::time::Instant`.
+    #[inline]
     pub(crate) fn now() -> Self {
-        Self::new((Instant::now_without_cache_update().duration_since(*START).as_millis() / TICK_MS) as u32)
+        Self::new((Instant::now_without_cache_update().as_ticks() >> FRACTION_BITS) as u32)
     }
 
     fn new(ticks: u32) -> Self {
@@ -23,7 +23,7 @@ impl Tick {
     /// Milliseconds from then to `now`; 0 for what is later.
     pub(crate) fn age_ms(self, now: Self) -> u64 {
         let ticks = now.0.get().wrapping_sub(self.0.get());
-        if ticks > u32::MAX / 2 { 0 } else { u64::from(ticks) * TICK_MS }
+        if ticks > u32::MAX / 2 { 0 } else { u64::from(ticks) * 1_000 / PER_SECOND }
     }
 }
 
@@ -33,18 +33,28 @@ impl Default for Tick {
     }
 }
 
-static START: LazyLock<Instant> = LazyLock::new(Instant::now_without_cache_update);
-
-const TICK_MS: u64 = 10;
+const PER_SECOND: u64 = 128;
+/// Of the 32 bits that the clock has for less than a second, those that are not kept.
+const FRACTION_BITS: u32 = 32 - PER_SECOND.trailing_zeros();
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_age_is_that_of_ten_milliseconds_a_tick_across_the_wrap() {
-        assert_eq!(Tick::new(5).age_ms(Tick::new(7)), 20);
-        assert_eq!(Tick::new(u32::MAX).age_ms(Tick::new(1)), 20);
+    fn an_age_is_told_in_milliseconds_across_the_wrap() {
+        assert_eq!(Tick::new(5).age_ms(Tick::new(5 + 128)), 1_000);
+        assert_eq!(Tick::new(u32::MAX).age_ms(Tick::new(15)), 125);
         assert_eq!(Tick::new(7).age_ms(Tick::new(5)), 0, "read before it, by another thread");
+    }
+
+    #[test]
+    fn it_keeps_the_pace_of_the_clock_of_std() {
+        let (exact, coarse) = (std::time::Instant::now(), Tick::now());
+        while exact.elapsed().as_millis() < 100 {
+            std::thread::yield_now();
+        }
+        let age = coarse.age_ms(Tick::now());
+        assert!((80..=exact.elapsed().as_millis() as u64 + 20).contains(&age), "{age} ms");
     }
 }

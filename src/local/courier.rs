@@ -173,7 +173,7 @@ impl<A: Actor> Future for Courier<A> {
                 this.strong = Some(addr);
                 return Poll::Pending;
             }
-            let took = this.place.shard.take(this.place.seat, 1, cx.waker(), &mut batch);
+            let took = this.place.shard.take_one(this.place.seat, cx.waker(), &mut batch);
             if let Some(taken) = batch.pop()
                 && !this.forward(&addr, taken)
             {

@@ -81,7 +81,7 @@ impl<T: 'static> Stream for Inbox<T> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let this = self.get_mut();
         loop {
-            let took = this.shard.take(this.seat, 1, cx.waker(), &mut this.taken);
+            let took = this.shard.take_one(this.seat, cx.waker(), &mut this.taken);
             if let Some(taken) = this.taken.pop()
                 && let Some(event) = taken.event
                 && let Some((_, hand)) = this.hands.get(usize::from(taken.handler))

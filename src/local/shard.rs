@@ -604,10 +604,16 @@ impl Shard {
 
     // ---- a subscriber's turn -------------------------------------------------------------------------------------------
 
+    /// For who was woken just now by a turn, which has looked at the clock: that is a twentieth of a delivery.
     pub(crate) fn take(&self, seat: Key, budget: usize, waker: &Waker, batch: &mut Vec<Taken>) -> Took {
+        self.with(|table| table.take(seat, budget, waker, batch))
+    }
+
+    /// For who comes when it likes.
+    pub(crate) fn take_one(&self, seat: Key, waker: &Waker, batch: &mut Vec<Taken>) -> Took {
         self.with(|table| {
             table.now = Tick::now();
-            table.take(seat, budget, waker, batch)
+            table.take(seat, 1, waker, batch)
         })
     }
 

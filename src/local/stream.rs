@@ -58,7 +58,7 @@ impl<M: Send + Sync + 'static> Stream for EventStream<M> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event<M>>> {
         let this = self.get_mut();
         loop {
-            let took = this.shard.take(this.seat, 1, cx.waker(), &mut this.taken);
+            let took = this.shard.take_one(this.seat, cx.waker(), &mut this.taken);
             if let Some(taken) = this.taken.pop()
                 && let Some(Ok(head)) = taken.event.map(Arc::downcast::<Head<M>>)
             {
