@@ -24,6 +24,8 @@
 //! curl http://127.0.0.1:8080/rooms/lobby                                             # who is there
 //! curl http://127.0.0.1:8080/stats
 //! ```
+//!
+//! Who is slow, what is missed and what the log keeps is on a page of its own: <http://127.0.0.1:8080/_pubsub>.
 
 mod guests;
 mod limits;
@@ -51,6 +53,7 @@ use actix_pubsub::web::Edge;
 use actix_pubsub::web::EdgeBuilder;
 use actix_pubsub::web::SessionEvent;
 use actix_pubsub::web::WebSocket;
+use actix_pubsub::web::dashboard;
 use actix_web::App;
 use actix_web::HttpServer;
 use actix_web::rt::System;
@@ -153,9 +156,11 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
         roster.do_send(Moved { topic, guest: Guest { session: Arc::clone(&info.id), tab, user, node: None }, came });
     });
 
+    let dashboard = dashboard(&pubsub);
     let server = HttpServer::new(move || {
         let body = web::PayloadConfig::new(limits::MESSAGE_BYTES);
-        App::new().app_data(body).app_data(chat.clone()).route("/ws", socket.route()).configure(routes::configure)
+        let app = App::new().app_data(body).app_data(chat.clone()).service(dashboard.clone());
+        app.route("/ws", socket.route()).configure(routes::configure)
     })
     .on_connect(edge.on_connect())
     .h1_allow_half_closed(false)
@@ -167,6 +172,7 @@ async fn run(options: Options) -> Result<(), Box<dyn Error>> {
     let _ = writeln!(io::stdout(), "chat: what is said is kept in {}", options.store);
     for address in server.addrs() {
         let _ = writeln!(io::stdout(), "chat: http://{address}/");
+        let _ = writeln!(io::stdout(), "chat: what goes on inside is at http://{address}/_pubsub");
     }
     server.run().await?;
     // One that cannot write has been cut off by the server.

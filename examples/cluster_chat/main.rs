@@ -28,6 +28,8 @@
 //! curl http://127.0.0.1:8082/stats                                                    # "cluster": what its relay counts
 //! ```
 //!
+//! What goes on inside each node, its link and its queues among it, is on a page of its own: <http://127.0.0.1:8081/_pubsub>.
+//!
 //! The rooms, the guests and the page are those of the example `chat`.
 
 mod census;
@@ -66,6 +68,7 @@ use actix_pubsub::cluster::ClusterOptions;
 use actix_pubsub::web::Edge;
 use actix_pubsub::web::SessionEvent;
 use actix_pubsub::web::WebSocket;
+use actix_pubsub::web::dashboard;
 use actix_web::App;
 use actix_web::HttpServer;
 use actix_web::rt::System;
@@ -222,9 +225,10 @@ async fn serve(Options { port, name, engine, member, .. }: Options) -> Result<()
         census.do_send(Here(Moved { topic, guest, came }));
     });
 
+    let dashboard = dashboard(&pubsub);
     let server = HttpServer::new(move || {
         let body = web::PayloadConfig::new(limits::MESSAGE_BYTES);
-        let app = App::new().app_data(body).app_data(chat.clone()).app_data(cluster.clone());
+        let app = App::new().app_data(body).app_data(chat.clone()).app_data(cluster.clone()).service(dashboard.clone());
         app.route("/ws", socket.route()).configure(pages::configure).configure(routes::configure)
     });
     let (drained, orphan) = (edge.drain_on_signal(FAREWELL), edge.clone());
@@ -242,6 +246,7 @@ async fn serve(Options { port, name, engine, member, .. }: Options) -> Result<()
     let server = server.shutdown_signal(stop).shutdown_timeout(FAREWELL.as_secs()).workers(WORKERS);
     let server = server.listen(listener)?;
     let _ = writeln!(io::stdout(), "cluster_chat: http://{address}/");
+    let _ = writeln!(io::stdout(), "cluster_chat: what goes on inside is at http://{address}/_pubsub");
     server.run().await?;
     // It tells the others that it leaves. One that cannot write has been cut off by the server.
     let _ = actix_web::rt::time::timeout(FAREWELL, pubsub.shutdown()).await;

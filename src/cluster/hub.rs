@@ -214,6 +214,12 @@ impl Hub {
         Ok(hub)
     }
 
+    /// What people call this node.
+    #[cfg(feature = "web")]
+    pub(crate) fn node_name(&self) -> Arc<str> {
+        self.options.node()
+    }
+
     pub(crate) fn stats(&self) -> ClusterStats {
         let counters = &self.counters;
         ClusterStats {

@@ -69,6 +69,9 @@ struct Handle {
     /// What the web side keeps with it.
     #[cfg(feature = "web")]
     edge: std::sync::OnceLock<Arc<dyn std::any::Any + Send + Sync>>,
+    /// What its dashboards share.
+    #[cfg(feature = "web")]
+    board: std::sync::OnceLock<Arc<dyn std::any::Any + Send + Sync>>,
 }
 
 impl Default for PubSub {
@@ -93,6 +96,8 @@ impl PubSub {
             hub,
             #[cfg(feature = "web")]
             edge: std::sync::OnceLock::new(),
+            #[cfg(feature = "web")]
+            board: std::sync::OnceLock::new(),
         };
         Self { handle: Arc::new(handle) }
     }
@@ -122,6 +127,17 @@ impl PubSub {
     #[cfg(feature = "web")]
     pub(crate) fn edge(&self) -> &std::sync::OnceLock<Arc<dyn std::any::Any + Send + Sync>> {
         &self.handle.edge
+    }
+
+    #[cfg(feature = "web")]
+    pub(crate) fn board(&self) -> &std::sync::OnceLock<Arc<dyn std::any::Any + Send + Sync>> {
+        &self.handle.board
+    }
+
+    /// What people call this node; `None`, where there is no cluster.
+    #[cfg(feature = "web")]
+    pub(crate) fn node_name(&self) -> Option<std::sync::Arc<str>> {
+        self.hub().map(|hub| hub.node_name())
     }
 
     /// This node: what [`Event::node`] says of the events broadcast here.

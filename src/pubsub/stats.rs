@@ -96,6 +96,20 @@ impl PubSub {
         self.shared().incidents.list()
     }
 
+    /// The list of `stats` alone.
+    #[cfg(feature = "web")]
+    pub(crate) fn topic_stats(&self) -> Vec<TopicStats> {
+        TopicStats::all(self.shared())
+    }
+
+    /// The list of `stats` alone.
+    #[cfg(feature = "web")]
+    pub(crate) fn subscription_stats(&self) -> Vec<SubscriptionStats> {
+        let mut subscriptions = Vec::new();
+        Walk::over(self.shared(), true, |subscription| subscriptions.push(subscription));
+        subscriptions
+    }
+
     fn summarize(&self, walk: Walk) -> Stats {
         let shared = self.shared();
         Stats {

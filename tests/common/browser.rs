@@ -4,6 +4,9 @@ use std::fs;
 use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -18,6 +21,7 @@ use fantoccini::Client;
 use fantoccini::ClientBuilder;
 use fantoccini::Locator;
 use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::Value;
 use serde_json::json;
 
 use crate::common::DEADLINE;
@@ -83,6 +87,19 @@ impl Driver {
         let client = connected.unwrap_or_else(|error| panic!("chromium does not start: {error}. {INSTALL}"));
         client.goto(url).await.unwrap();
         client
+    }
+
+    /// What WebDriver has no word for: a screen of another size, a person's preferences (Chrome DevTools Protocol).
+    pub(crate) async fn devtools(&self, client: &Client, command: &str, params: Value) {
+        let session = client.session_id().await.unwrap().expect("a session");
+        let address = self.url.trim_start_matches("http://");
+        let body = json!({ "cmd": command, "params": params }).to_string();
+        let mut socket = TcpStream::connect(address).unwrap();
+        let head = format!("POST /session/{session}/goog/cdp/execute HTTP/1.1\r\nHost: {address}\r\nConnection: close");
+        write!(socket, "{head}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{command}: {answer}");
     }
 }
 

@@ -56,6 +56,8 @@ mod trace;
 #[cfg(any(feature = "nats", feature = "redis"))]
 mod transports;
 #[cfg(feature = "web")]
+mod web_dashboard;
+#[cfg(feature = "web")]
 mod web_frames;
 #[cfg(all(feature = "web", unix))]
 mod web_handover;
