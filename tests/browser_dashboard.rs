@@ -201,7 +201,7 @@ fn hostile_names_are_text_in_a_real_browser() {
         impl Actor for Faulty {
             type Context = Context<Self>;
             fn started(&mut self, ctx: &mut Self::Context) {
-                self.0.consume::<Tick, _>(ctx, "orders", "<i>group</i>", &ConsumeOptions::new()).unwrap();
+                self.0.consume::<Tick, _>(ctx, "orders", "group", &ConsumeOptions::new()).unwrap();
             }
         }
         impl Handler<Delivery<Tick>> for Faulty {
@@ -237,7 +237,7 @@ fn hostile_names_are_text_in_a_real_browser() {
         until(&page.client, reason, |text| text.as_str().unwrap().contains("<img src=x onerror=window.hacked=4>")).await;
         fits(&page.client, "overview").await;
 
-        for (view, column, wanted) in [("topics", 1, &names), ("subscribers", 3, &metadata)] {
+        for (view, column, wanted) in [("topics", 1, names.to_vec()), ("subscribers", 3, metadata)] {
             page.click(&format!("#tabs [data-view={view}]")).await;
             let selector = format!("#list-table td:nth-child({column}) bdi");
             let script = format!("return [...document.querySelectorAll({selector:?})].map((node) => node.textContent)");
@@ -259,7 +259,7 @@ fn hostile_names_are_text_in_a_real_browser() {
         .await;
         page.click("#tabs [data-view=groups]").await;
         until(&page.client, "return document.querySelector('#list-table td:nth-child(2) bdi')?.textContent", |text| {
-            text == "<i>group</i>" || text == "–"
+            text == "group" || text == "–"
         })
         .await;
         page.click("#tabs [data-view=incidents]").await;
@@ -456,9 +456,9 @@ async fn busy(pubsub: &PubSub, other: &PubSub) {
     crowd::<Screens>(pubsub, rooms(300, 420));
     crowd::<Prices>(other, vec![vec!["prices:gold".to_owned(), "room:1".to_owned()]]);
     let slow = [
-        ("prices:gold", "session 4711, 192.0.2.17", 512),
+        ("prices:gold", "session 4711, 192.0.2.17", 96),
         ("prices:gold", "session 4712, 192.0.2.80", 1_024),
-        ("room:7", "kiosk Alexanderplatz", 64),
+        ("room:7", "kiosk Alexanderplatz", 2),
     ];
     for (topic, metadata, capacity) in slow {
         std::mem::forget(stalled(pubsub, topic, metadata, capacity));

@@ -4,7 +4,6 @@ use std::fs;
 use std::fs::File;
 use std::io::BufRead;
 use std::io::BufReader;
-use std::io::Read;
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
@@ -95,10 +94,12 @@ impl Driver {
         let address = self.url.trim_start_matches("http://");
         let body = json!({ "cmd": command, "params": params }).to_string();
         let mut socket = TcpStream::connect(address).unwrap();
-        let head = format!("POST /session/{session}/goog/cdp/execute HTTP/1.1\r\nHost: {address}\r\nConnection: close");
+        let head = format!("POST /session/{session}/goog/cdp/execute HTTP/1.1\r\nHost: {address}");
         write!(socket, "{head}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
+        // It keeps the connection: the first line is all there is to know.
+        BufReader::new(socket).read_line(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{command}: {answer}");
     }
 }
