@@ -102,6 +102,8 @@ impl<T: Unpin + 'static> Handler<Event<Tick>> for Reader<T> {
 }
 
 struct Prices;
+struct Sessions;
+struct Screens;
 struct مُشترِك;
 
 /// Actors on an arbiter of their own, each with its topics, until the test ends.
@@ -116,6 +118,67 @@ fn crowd<T: Unpin + Send + 'static>(pubsub: &PubSub, topics: Vec<Vec<String>>) {
         });
     });
     eventually("all have subscribed", || pubsub.summary().subscriptions_total == before + subscriptions);
+}
+
+/// A consumer that gives up everything.
+struct Faulty(PubSub);
+
+impl Actor for Faulty {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.0.consume::<Tick, _>(ctx, "orders", "group", &ConsumeOptions::new()).unwrap();
+    }
+}
+
+impl Handler<Delivery<Tick>> for Faulty {
+    type Result = Result<(), Failure>;
+    fn handle(&mut self, _: Delivery<Tick>, _: &mut Self::Context) -> Self::Result {
+        Err(Failure::dead("<img src=x onerror=window.hacked=4>\u{202e}"))
+    }
+}
+
+/// An actor that keeps its thread.
+struct Stuck(PubSub);
+
+impl Actor for Stuck {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.0.subscribe::<Tick, _>(ctx, "prices:gold").unwrap();
+    }
+}
+
+impl Handler<Event<Tick>> for Stuck {
+    type Result = ();
+    fn handle(&mut self, _: Event<Tick>, _: &mut Self::Context) {
+        // On purpose: nothing on this arbiter has a turn any more.
+        thread::park();
+    }
+}
+
+/// A consumer with good days and bad ones.
+struct Ledger(PubSub);
+
+impl Actor for Ledger {
+    type Context = Context<Self>;
+    fn started(&mut self, ctx: &mut Self::Context) {
+        for group in ["ledger", "mail"] {
+            self.0.consume::<Tick, _>(ctx, "orders", group, &ConsumeOptions::new()).unwrap();
+        }
+    }
+}
+
+impl Handler<Delivery<Tick>> for Ledger {
+    type Result = ResponseFuture<Result<(), Failure>>;
+    fn handle(&mut self, order: Delivery<Tick>, _: &mut Self::Context) -> Self::Result {
+        Box::pin(async move {
+            match order.0 {
+                3 => Err(Failure::dead("no such customer: 4711")),
+                5 | 6 => Err("the bank does not answer".into()),
+                20.. => std::future::pending().await,
+                _ => Ok(()),
+            }
+        })
+    }
 }
 
 /// A subscriber that takes nothing.
@@ -196,19 +259,6 @@ fn hostile_names_are_text_in_a_real_browser() {
         crowd::<مُشترِك>(&pubsub, vec![vec!["prices".to_owned()]]);
         for name in &names {
             pubsub.local_broadcast(name.as_str(), Tick(1)).unwrap();
-        }
-        struct Faulty(PubSub);
-        impl Actor for Faulty {
-            type Context = Context<Self>;
-            fn started(&mut self, ctx: &mut Self::Context) {
-                self.0.consume::<Tick, _>(ctx, "orders", "group", &ConsumeOptions::new()).unwrap();
-            }
-        }
-        impl Handler<Delivery<Tick>> for Faulty {
-            type Result = Result<(), Failure>;
-            fn handle(&mut self, _: Delivery<Tick>, _: &mut Self::Context) -> Self::Result {
-                Err(Failure::dead("<img src=x onerror=window.hacked=4>\u{202e}"))
-            }
         }
         pubsub.append("orders", &Tick(1)).await.unwrap();
         let _faulty = Faulty(pubsub.clone()).start();
@@ -447,8 +497,6 @@ async fn named(client: &Client) {
 
 /// A shop on a bad day: prices that change, sockets that do not read, a thread that is stuck, orders that fail.
 async fn busy(pubsub: &PubSub, other: &PubSub) {
-    struct Sessions;
-    struct Screens;
     let rooms = |from: usize, to: usize| {
         (from..to).map(|number| vec![format!("room:{}", number % 40), "prices:gold".to_owned()]).collect()
     };
@@ -467,20 +515,6 @@ async fn busy(pubsub: &PubSub, other: &PubSub) {
         std::mem::forget(stalled(pubsub, &format!("room:{number}"), &format!("session {}", 100 + number), 256 << (number % 3)));
     }
     std::mem::forget(stalled(pubsub, "room:\u{5d7}\u{5d3}\u{5e8} \u{202e}<b>", "\u{5d0}\u{5d1} <script>", 32));
-    struct Stuck(PubSub);
-    impl Actor for Stuck {
-        type Context = Context<Self>;
-        fn started(&mut self, ctx: &mut Self::Context) {
-            self.0.subscribe::<Tick, _>(ctx, "prices:gold").unwrap();
-        }
-    }
-    impl Handler<Event<Tick>> for Stuck {
-        type Result = ();
-        fn handle(&mut self, _: Event<Tick>, _: &mut Self::Context) {
-            // On purpose: nothing on this arbiter has a turn any more.
-            thread::park();
-        }
-    }
     let of = pubsub.clone();
     thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
@@ -488,28 +522,6 @@ async fn busy(pubsub: &PubSub, other: &PubSub) {
             std::future::pending::<()>().await;
         });
     });
-    struct Ledger(PubSub);
-    impl Actor for Ledger {
-        type Context = Context<Self>;
-        fn started(&mut self, ctx: &mut Self::Context) {
-            for group in ["ledger", "mail"] {
-                self.0.consume::<Tick, _>(ctx, "orders", group, &ConsumeOptions::new()).unwrap();
-            }
-        }
-    }
-    impl Handler<Delivery<Tick>> for Ledger {
-        type Result = ResponseFuture<Result<(), Failure>>;
-        fn handle(&mut self, order: Delivery<Tick>, _: &mut Self::Context) -> Self::Result {
-            Box::pin(async move {
-                match order.0 {
-                    3 => Err(Failure::dead("no such customer: 4711")),
-                    5 | 6 => Err("the bank does not answer".into()),
-                    20.. => std::future::pending().await,
-                    _ => Ok(()),
-                }
-            })
-        }
-    }
     for order in 0..60 {
         pubsub.append("orders", &Tick(order)).await.unwrap();
     }
@@ -521,11 +533,10 @@ async fn busy(pubsub: &PubSub, other: &PubSub) {
     eventually("all are there", || all.subscribers("prices:gold") >= 423 && all.nodes().len() == 1);
     thread::spawn(move || {
         for round in 0_u64.. {
-            let wave = (f64::from(round as u32) / 37.0).sin().mul_add(0.5, 1.0);
             // This is the pace of a shop, no wait for anything.
-            thread::sleep(Duration::from_millis((60.0 * wave) as u64 + 20));
+            thread::sleep(Duration::from_millis(40 + (round % 90).abs_diff(45)));
             let _ = all.broadcast("prices:gold", Tick(round));
-            let _ = all.broadcast(&format!("room:{}", round % 40), Tick(round));
+            let _ = all.broadcast(format!("room:{}", round % 40), Tick(round));
         }
     });
 }

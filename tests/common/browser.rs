@@ -88,7 +88,7 @@ impl Driver {
         client
     }
 
-    /// What WebDriver has no word for: a screen of another size, a person's preferences (Chrome DevTools Protocol).
+    /// What the driver itself has no word for: a screen of another size, a preference for the dark.
     pub(crate) async fn devtools(&self, client: &Client, command: &str, params: Value) {
         let session = client.session_id().await.unwrap().expect("a session");
         let address = self.url.trim_start_matches("http://");

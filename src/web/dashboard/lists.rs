@@ -47,7 +47,7 @@ enum Dir {
 
 /// One page of a list.
 #[derive(Serialize)]
-pub(crate) struct Page<'a, T> {
+pub(crate) struct Shown<'a, T> {
     at_ms: u64,
     /// Items of the list.
     total: usize,
@@ -73,7 +73,7 @@ impl<T> List<T> {
 impl<T> Ask<T> {
     /// # Cost
     /// A look at each item, and sorting the items up to the page's end: no more than it takes to find which those are.
-    pub(crate) fn page<'a>(&self, of: &'a Snapshot<T>) -> Page<'a, T> {
+    pub(crate) fn page<'a>(&self, of: &'a Snapshot<T>) -> Shown<'a, T> {
         let finds = |item: &T| self.needle.as_ref().is_none_or(|needle| (self.list.finds)(item, needle));
         let mut found: Vec<_> = of.items.iter().enumerate().filter(|(_, item)| finds(item)).collect();
         let matched = found.len();
@@ -92,7 +92,7 @@ impl<T> Ask<T> {
             found.select_nth_unstable_by(begin, order);
         }
         found[begin..].sort_unstable_by(order);
-        Page {
+        Shown {
             at_ms: of.at_ms,
             total: of.items.len(),
             matched,

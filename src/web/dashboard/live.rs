@@ -137,13 +137,13 @@ const THREAD: &str = "pubsub-watch";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use actix_web::body::BoxBody;
     use actix_web::body::MessageBody;
     use actix_web::test::TestRequest;
     use std::future::poll_fn;
     use std::pin::Pin;
 
-    async fn next(stream: &mut HttpResponse) -> String {
-        let body = stream.body_mut();
+    async fn next(body: &mut BoxBody) -> String {
         let Some(Ok(chunk)) = poll_fn(|cx| Pin::new(&mut *body).poll_next(cx)).await else { panic!("the stream ended") };
         String::from_utf8(chunk.to_vec()).unwrap()
     }
@@ -157,7 +157,8 @@ mod tests {
             let sampling = || *board.watchers.sampling.lock().unwrap();
             assert!(!sampling());
             for _ in 0..2 {
-                let Ok(mut one) = watch(&board, &watched, &request).await else { panic!("it is refused") };
+                let Ok(one) = watch(&board, &watched, &request).await else { panic!("it is refused") };
+                let mut one = one.into_body();
                 let Ok(other) = watch(&board, &watched, &request).await else { panic!("it is refused") };
                 assert_eq!(next(&mut one).await, "retry: 1000\n\n");
                 assert!(next(&mut one).await.starts_with("event: overview\ndata: {\"at_ms\":"));

@@ -92,7 +92,10 @@ impl Counted {
             return None;
         }
         // An arbiter that stopped takes its numbers with it.
-        let rate = |now: u64, before: u64| (now.saturating_sub(before) as f64 / passed.as_secs_f64() * 10.0).round() / 10.0;
+        let rate = |now: u64, before: u64| {
+            let tenths = (u128::from(now.saturating_sub(before)) * 10_000_000_000 + passed.as_nanos() / 2) / passed.as_nanos();
+            f64::from(u32::try_from(tenths).unwrap_or(u32::MAX)) / 10.0
+        };
         Some(Rates {
             at_ms,
             accepted: rate(now.accepted, self.accepted),

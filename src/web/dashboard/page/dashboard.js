@@ -47,7 +47,7 @@ function bytes(number) {
 }
 
 /** `alloc::vec::Vec<app::Price>` as `Vec<Price>`. */
-const short = (type) => type.replace(/(?:[\p{L}\p{N}_]+::)+/gu, "");
+const short = (type) => type.replace(/(?:(?:[\p{L}\p{N}_]+|\{\{closure\}\})::)+/gu, "");
 
 /** What happened, in words: `[level, what, about whom, more]`. */
 const INCIDENTS = {
@@ -254,7 +254,7 @@ const LISTS = {
   arbiters: {
     title: "Arbiters", unit: ["arbiter", "arbiters"], find: "Number, or background",
     columns: [
-      { ...ARBITER, width: "13%" }, number("Subscribers", "subscribers"), { ...PORT, width: "20%" },
+      { ...ARBITER, width: "13%" }, { ...PORT, width: "20%" }, number("Subscribers", "subscribers"),
       { label: "Peak", kind: "number", help: "The most that were in the port at once", of: (row) => count(row.port_peak) },
       WAITS, SLICE, REFUSED, number("Events", "events"), number("Delivered", "delivered"),
       { label: "Panics", kind: "number", help: "Of its registry, and of others' code that it ran", of: (row) => loss(row.registry_restarts + row.foreign_panics) },
