@@ -15,6 +15,8 @@ pub mod cluster;
 mod pubsub;
 mod supervised;
 mod stream;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 #[cfg(feature = "web")]
 pub mod web;
 #[cfg(feature = "testing")]

@@ -43,6 +43,21 @@ if ! { unshare -Urnm true || unshare -nm true; } 2>/dev/null; then
         exit 1
     fi
 fi
+# Of Debian's package only the tester of rules: the whole of it would start a server.
+command -v promtool >/dev/null 2>&1 || {
+    step "installing promtool"
+    if ! command -v apt-get >/dev/null 2>&1 || ! command -v dpkg-deb >/dev/null 2>&1; then
+        echo "Missing: promtool, for the alert rules. Put that of a Prometheus release into the PATH: https://prometheus.io/download/" >&2
+        exit 1
+    fi
+    as_root=""
+    [ "$(id -u)" = 0 ] || as_root="sudo"
+    $as_root apt-get update -qq
+    folder="$(mktemp -d)"
+    (cd "$folder" && apt-get download -qq prometheus 2>/dev/null && dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool)
+    $as_root install -m 755 "$folder/usr/bin/promtool" /usr/local/bin/promtool
+    rm -r "$folder"
+}
 for tool in nextest hack; do
     cargo "$tool" --version >/dev/null 2>&1 || {
         step "installing cargo-$tool; it is compiled, which takes some minutes"

@@ -47,9 +47,23 @@ impl Retention {
 
 /// A pattern of topics: a name, or the beginning of names and a `*`.
 #[derive(Debug, Clone)]
-struct Pattern {
+pub(crate) struct Pattern {
     name: String,
     prefix: bool,
+}
+
+impl Pattern {
+    pub(crate) fn parse(pattern: &str) -> Result<Self, TopicError> {
+        let (name, prefix) = pattern.strip_suffix('*').map_or((pattern, false), |name| (name, true));
+        if !(prefix && name.is_empty()) {
+            Topic::parse(name)?;
+        }
+        Ok(Self { name: name.to_owned(), prefix })
+    }
+
+    pub(crate) fn fits(&self, topic: &Topic) -> bool {
+        if self.prefix { topic.as_str().starts_with(&self.name) } else { topic.as_str() == self.name }
+    }
 }
 
 /// Which topics keep how much: of the patterns that fit, the first given.
@@ -58,19 +72,12 @@ pub(crate) struct Retentions(Vec<(Pattern, Retention)>);
 
 impl Retentions {
     pub(crate) fn add(&mut self, pattern: &str, retention: Retention) -> Result<(), TopicError> {
-        let (name, prefix) = pattern.strip_suffix('*').map_or((pattern, false), |name| (name, true));
-        if !(prefix && name.is_empty()) {
-            Topic::parse(name)?;
-        }
-        self.0.push((Pattern { name: name.to_owned(), prefix }, retention));
+        self.0.push((Pattern::parse(pattern)?, retention));
         Ok(())
     }
 
     pub(crate) fn of(&self, topic: &Topic) -> Retention {
-        let fits = |pattern: &Pattern| {
-            if pattern.prefix { topic.as_str().starts_with(&pattern.name) } else { topic.as_str() == pattern.name }
-        };
-        self.0.iter().find(|(pattern, _)| fits(pattern)).map_or(Retention::forever(), |(_, retention)| *retention)
+        self.0.iter().find(|(pattern, _)| pattern.fits(topic)).map_or(Retention::forever(), |(_, retention)| *retention)
     }
 
     /// Whether anything is to be trimmed.

@@ -179,6 +179,35 @@ pub enum IncidentKind {
 }
 
 impl IncidentKind {
+    /// What it is called: `port_full`, as in its JSON.
+    pub fn name(&self) -> &'static str {
+        NAMES[self.at()]
+    }
+
+    /// Where its name is.
+    fn at(&self) -> usize {
+        match self {
+            Self::Panicked { .. } => 0,
+            Self::Overflowed { .. } => 1,
+            Self::Stuck { .. } => 2,
+            Self::Disconnected { .. } => 3,
+            Self::PortFull { .. } => 4,
+            Self::RegistryRestarted { .. } => 5,
+            Self::ForeignPanic { .. } => 6,
+            Self::HistoryGap { .. } => 7,
+            Self::LogUnavailable { .. } => 8,
+            Self::LogClosed => 9,
+            Self::DeliveryFailed { .. } => 10,
+            Self::DeadLetter { .. } => 11,
+            Self::Undecodable { .. } => 12,
+            Self::NodeDown { .. } => 13,
+            Self::NodeUp { .. } => 14,
+            Self::LinkDown { .. } => 15,
+            Self::LinkUp => 16,
+            Self::Lost { .. } => 17,
+        }
+    }
+
     /// Whether it is the same thing again; then its numbers are added.
     fn absorb(&mut self, again: &Self) -> bool {
         match (self, again) {
@@ -244,7 +273,8 @@ pub(crate) struct Incidents {
 struct Log {
     kept: VecDeque<Incident>,
     next: u64,
-    total: u64,
+    /// As in [`NAMES`].
+    totals: [u64; NAMES.len()],
 }
 
 impl Incidents {
@@ -260,13 +290,19 @@ impl Incidents {
 
     /// How many there have been, those that were the same again included.
     pub(crate) fn total(&self) -> u64 {
-        lock(&self.log).total
+        lock(&self.log).totals.iter().sum()
+    }
+
+    /// The same, kind by kind.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        NAMES.into_iter().zip(lock(&self.log).totals)
     }
 }
 
 impl Log {
     fn add(&mut self, now_ms: u64, what: IncidentKind) {
-        self.total += 1;
+        self.totals[what.at()] += 1;
         let recent = self.kept.iter_mut().rev().take(LOOKED_AT).take_while(|known| known.first_ms + SAME_MS > now_ms);
         for known in recent {
             if known.what.absorb(&what) {
@@ -283,6 +319,27 @@ impl Log {
     }
 }
 
+/// What the kinds are called, in the order of [`IncidentKind`].
+const NAMES: [&str; 18] = [
+    "panicked",
+    "overflowed",
+    "stuck",
+    "disconnected",
+    "port_full",
+    "registry_restarted",
+    "foreign_panic",
+    "history_gap",
+    "log_unavailable",
+    "log_closed",
+    "delivery_failed",
+    "dead_letter",
+    "undecodable",
+    "node_down",
+    "node_up",
+    "link_down",
+    "link_up",
+    "lost",
+];
 /// Incidents that are kept.
 pub(crate) const KEPT_MAX: usize = 256;
 /// How many of the newest are looked at for the same.
@@ -307,7 +364,41 @@ mod tests {
         let seen: Vec<_> = log.kept.iter().map(|known| (known.id, known.times, known.at_ms, known.what.clone())).collect();
         assert_eq!(seen, [(1, 2, 60_999, full(1, 11)), (2, 1, 2_000, full(2, 7))]);
         log.add(61_000, full(1, 1));
-        assert_eq!((log.kept.len(), log.kept[2].id, log.total), (3, 3, 4), "a minute after the first it is another one");
+        assert_eq!(
+            (log.kept.len(), log.kept[2].id, log.totals.iter().sum()),
+            (3, 3, 4_u64),
+            "a minute after the first it is another one"
+        );
+    }
+
+    #[test]
+    fn a_kind_has_one_name_in_json_and_elsewhere() {
+        let topic = Topic::parse("t").unwrap();
+        let (node, entry, text) = (NodeId::random(), EntryId::MIN, String::new);
+        let kinds = [
+            IncidentKind::Panicked { actor: "", subscriptions: 0, discarded: 0 },
+            IncidentKind::Overflowed { topic: topic.clone(), actor: "", metadata: None, events: 0 },
+            IncidentKind::Stuck { topic: topic.clone(), actor: "", metadata: None, missed: 0 },
+            IncidentKind::Disconnected { topic: topic.clone(), actor: "", discarded: 0 },
+            full(0, 0),
+            IncidentKind::RegistryRestarted { arbiter: 0 },
+            IncidentKind::ForeignPanic { arbiter: 0 },
+            IncidentKind::HistoryGap { topic: topic.clone(), asked_after: entry, cause: text() },
+            IncidentKind::LogUnavailable { doing: "", topic: topic.clone(), error: text() },
+            IncidentKind::LogClosed,
+            IncidentKind::DeliveryFailed { topic: topic.clone(), group: text(), entry, reason: text() },
+            IncidentKind::DeadLetter { topic: topic.clone(), group: text(), entry, reason: text() },
+            IncidentKind::Undecodable { topic, message: text(), error: text() },
+            IncidentKind::NodeDown { node, name: Arc::from(""), reason: text() },
+            IncidentKind::NodeUp { node, name: Arc::from("") },
+            IncidentKind::LinkDown { reason: Arc::from("") },
+            IncidentKind::LinkUp,
+            IncidentKind::Lost { origin: node, topic: None, events: 0 },
+        ];
+        assert_eq!(kinds.each_ref().map(IncidentKind::name), NAMES);
+        for kind in kinds {
+            assert_eq!(serde_json::to_value(&kind).unwrap()["kind"], kind.name());
+        }
     }
 
     #[test]

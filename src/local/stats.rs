@@ -160,20 +160,32 @@ impl Walk {
     }
 }
 
-/// The `max` subscriptions that are furthest behind, the worst first.
-pub(crate) fn slowest(shared: &Shared, max: usize) -> Vec<SubscriptionStats> {
-    let mut worst = BinaryHeap::new();
-    Walk::over(shared, false, |subscription| {
+/// The subscriptions that are furthest behind, of those that it is shown.
+pub(crate) struct Slowest {
+    worst: BinaryHeap<Reverse<Slow>>,
+    max: usize,
+}
+
+impl Slowest {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { worst: BinaryHeap::new(), max }
+    }
+
+    pub(crate) fn see(&mut self, subscription: SubscriptionStats) {
         if subscription.depth == 0 {
             return;
         }
-        worst.push(Reverse(Slow(subscription)));
-        if worst.len() > max {
-            worst.pop();
+        self.worst.push(Reverse(Slow(subscription)));
+        if self.worst.len() > self.max {
+            self.worst.pop();
         }
-    });
-    // Ascending of the reversed: the slowest first.
-    worst.into_sorted_vec().into_iter().map(|Reverse(Slow(subscription))| subscription).collect()
+    }
+
+    /// The worst first.
+    pub(crate) fn into_vec(self) -> Vec<SubscriptionStats> {
+        // Ascending of the reversed.
+        self.worst.into_sorted_vec().into_iter().map(|Reverse(Slow(subscription))| subscription).collect()
+    }
 }
 
 /// Ordered by how far behind it is: in time, then in events.

@@ -57,6 +57,17 @@ pub struct PubSub {
     handle: Arc<Handle>,
 }
 
+/// A [`PubSub`] that is not kept.
+#[cfg(feature = "metrics")]
+pub(crate) struct WeakPubSub(Weak<Handle>);
+
+#[cfg(feature = "metrics")]
+impl WeakPubSub {
+    pub(crate) fn upgrade(&self) -> Option<PubSub> {
+        self.0.upgrade().map(|handle| PubSub { handle })
+    }
+}
+
 struct Handle {
     shared: Arc<Shared>,
     started: std::time::Instant,
@@ -113,6 +124,17 @@ impl PubSub {
 
     pub(crate) fn feed(&self) -> Option<&Arc<Feed>> {
         self.handle.feed.as_ref()
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared().is_closed()
+    }
+
+    /// For who looks at it and must not keep it.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn downgrade(&self) -> WeakPubSub {
+        WeakPubSub(Arc::downgrade(&self.handle))
     }
 
     fn hub(&self) -> Option<&Arc<Hub>> {

@@ -7,10 +7,10 @@ use crate::feed::stats::LogStats;
 use crate::ids::NodeId;
 use crate::local::incident::Incident;
 use crate::local::stats::ArbiterStats;
+use crate::local::stats::Slowest;
 use crate::local::stats::SubscriptionStats;
 use crate::local::stats::TopicStats;
 use crate::local::stats::Walk;
-use crate::local::stats::slowest;
 use crate::pubsub::PubSub;
 
 /// Everything that a `PubSub` knows of itself: what `PubSub::stats` returns.
@@ -88,7 +88,29 @@ impl PubSub {
     /// # });
     /// ```
     pub fn top_slow(&self, max: usize) -> Vec<SubscriptionStats> {
-        slowest(self.shared(), max)
+        let mut slowest = Slowest::new(max);
+        Walk::over(self.shared(), false, |subscription| slowest.see(subscription));
+        slowest.into_vec()
+    }
+
+    /// [`summary`](Self::summary) and the first of [`top_slow`](Self::top_slow), in one walk.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn summary_and_slowest(&self) -> (Stats, Option<SubscriptionStats>) {
+        let mut slowest = Slowest::new(1);
+        let walk = Walk::over(self.shared(), false, |subscription| slowest.see(subscription));
+        (self.summarize(walk), slowest.into_vec().into_iter().next())
+    }
+
+    /// One per topic and message type, by name.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn by_topic(&self) -> Vec<TopicStats> {
+        TopicStats::all(self.shared())
+    }
+
+    /// How many incidents there have been, kind by kind, those of which there was none included.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn incidents_by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.shared().incidents.by_kind()
     }
 
     /// What went wrong lately, newest first: deaths by panic, overflows, full ports, dead letters, gaps, nodes and links that went. The last 256.

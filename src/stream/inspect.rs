@@ -74,6 +74,25 @@ impl PubSub {
         }
         Ok(topics)
     }
+
+    /// The topics that are consumed here, then others by name, `max` at most.
+    #[cfg(feature = "metrics")]
+    pub(crate) async fn log_topics_consumed_first(&self, max: usize) -> Result<Vec<LogTopicStats>, StoreError> {
+        let Some(feed) = self.feed() else { return Ok(Vec::new()) };
+        let mut topics: Vec<_> = feed.stats().groups.into_iter().map(|group| group.topic).collect();
+        topics.dedup();
+        topics.truncate(max);
+        let missing = max - topics.len();
+        // As many as there may be among them that are known already.
+        let others = if missing == 0 { Vec::new() } else { feed.store.topics(None, max).await? };
+        let others: Vec<_> = others.into_iter().filter(|topic| !topics.contains(topic)).take(missing).collect();
+        topics.extend(others);
+        let mut stats = Vec::new();
+        for topic in topics {
+            stats.push(read(&*feed.store, topic).await?);
+        }
+        Ok(stats)
+    }
 }
 
 async fn read(store: &dyn Store, topic: Topic) -> Result<LogTopicStats, StoreError> {

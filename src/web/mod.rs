@@ -22,6 +22,8 @@ pub(crate) mod frames;
 pub(crate) mod limits;
 pub(crate) mod messages;
 pub(crate) mod origin;
+#[cfg(feature = "prometheus")]
+pub(crate) mod prometheus;
 pub(crate) mod protocol;
 pub(crate) mod refusal;
 pub(crate) mod session;
@@ -44,6 +46,10 @@ pub use self::edge::EdgeBuilder;
 pub use self::edge::EdgeError;
 pub use self::limits::LimitError;
 pub use self::limits::Limits;
+#[cfg(feature = "prometheus")]
+pub use self::prometheus::metrics;
+#[cfg(feature = "prometheus")]
+pub use self::prometheus::metrics_response;
 pub use self::refusal::Refusal;
 pub use self::session::Incoming;
 pub use self::session::Outgoing;

@@ -30,6 +30,8 @@ mod insight;
 #[cfg(feature = "jetstream")]
 mod jetstream;
 mod log_regressions;
+#[cfg(feature = "prometheus")]
+mod metrics;
 #[cfg(all(feature = "nats", feature = "redis", feature = "zenoh", target_os = "linux"))]
 mod namespaces;
 mod order;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// Layers from below to above: a module may use those before it, and its own.
-const LAYERS: [&str; 16] = [
+const LAYERS: [&str; 17] = [
     "sync",
     "topic",
     "ids",
@@ -21,6 +21,7 @@ const LAYERS: [&str; 16] = [
     "pubsub",
     "supervised",
     "stream",
+    "metrics",
     "web",
     "testing",
 ];
