@@ -10,6 +10,7 @@ use actix::Message;
 use bytestring::ByteString;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::Span;
 
 use crate::encodings::Encodings;
 use crate::ids::EntryId;
@@ -73,6 +74,12 @@ impl<M> Event<M> {
     /// `broadcast_from` as missed where a full port refused it.
     pub fn missed(&self) -> u64 {
         self.missed
+    }
+
+    /// The span of its broadcast or, of another node's, of its delivery here, to be the parent of your own; disabled where nobody records it. A handler in an actor's own
+    /// context runs within a child of it; a stream, and an actor behind its mailbox, can do the same by this.
+    pub fn span(&self) -> Span {
+        self.head.span().cloned().unwrap_or_else(Span::none)
     }
 
     /// The payload as JSON text, encoded at the first call by anyone and shared from then on.
@@ -149,31 +156,41 @@ pub(crate) struct Head<M> {
     /// Of the log's entry; [`EntryId::MIN`] where there is none.
     id: EntryId,
     body: BodyRef<M>,
+    /// What its handlers are children of.
+    span: Traced,
     #[cfg_attr(not(feature = "web"), expect(dead_code, reason = "nothing is kept in it"))]
     encodings: Encodings,
 }
 
+/// A span that travels with an event: almost always none, so it takes one word.
+pub(crate) type Traced = Option<Box<Span>>;
+
+/// None, where nobody records it.
+pub(crate) fn traced(span: &Span) -> Traced {
+    (!span.is_disabled()).then(|| Box::new(span.clone()))
+}
+
 impl<M: Send + Sync + 'static> Head<M> {
-    pub(crate) fn sole(topic: Topic, node: NodeId, payload: M) -> Erased {
+    pub(crate) fn sole(topic: Topic, node: NodeId, payload: M, span: Traced) -> Erased {
         let body = BodyRef::Own(Body::new(payload));
-        Arc::new(Self { topic, node, id: EntryId::MIN, body, encodings: Encodings::default() })
+        Arc::new(Self { topic, node, id: EntryId::MIN, body, span, encodings: Encodings::default() })
     }
 
-    pub(crate) fn shared(topic: Topic, node: NodeId, body: &Arc<Body<M>>) -> Erased {
+    pub(crate) fn shared(topic: Topic, node: NodeId, body: &Arc<Body<M>>, span: Traced) -> Erased {
         let body = BodyRef::Shared(Arc::clone(body));
-        Arc::new(Self { topic, node, id: EntryId::MIN, body, encodings: Encodings::default() })
+        Arc::new(Self { topic, node, id: EntryId::MIN, body, span, encodings: Encodings::default() })
     }
 }
 
 impl<M> Head<M> {
     /// Of an entry of the durable log.
     pub(crate) fn logged(topic: Topic, node: NodeId, id: EntryId, body: &Arc<Body<M>>) -> Arc<Self> {
-        Arc::new(Self { topic, node, id, body: BodyRef::Shared(Arc::clone(body)), encodings: Encodings::default() })
+        Arc::new(Self { topic, node, id, body: BodyRef::Shared(Arc::clone(body)), span: None, encodings: Encodings::default() })
     }
 
     /// As [`logged`](Self::logged), of a payload that nobody else has.
     pub(crate) fn logged_sole(topic: Topic, node: NodeId, id: EntryId, payload: M) -> Arc<Self> {
-        Arc::new(Self { topic, node, id, body: BodyRef::Own(Body::new(payload)), encodings: Encodings::default() })
+        Arc::new(Self { topic, node, id, body: BodyRef::Own(Body::new(payload)), span: None, encodings: Encodings::default() })
     }
 }
 
@@ -255,6 +272,14 @@ impl<M: 'static> Head<M> {
 }
 
 impl<M> Head<M> {
+    pub(crate) fn span(&self) -> Option<&Span> {
+        self.span.as_deref()
+    }
+
+    pub(crate) fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
     fn body(&self) -> &Body<M> {
         match &self.body {
             BodyRef::Own(body) => body,
@@ -314,7 +339,7 @@ mod tests {
     }
 
     fn event<M: Send + Sync + 'static>(body: &Arc<Body<M>>) -> Event<M> {
-        let erased = Head::shared(Topic::parse("t").unwrap(), NodeId::random(), body);
+        let erased = Head::shared(Topic::parse("t").unwrap(), NodeId::random(), body, None);
         Event::new(erased.downcast::<Head<M>>().unwrap_or_else(|_| panic!("a head of this type")), 0)
     }
 

@@ -149,6 +149,21 @@ pub(crate) fn deliver_span(topic: &Topic, origin: NodeId) -> tracing::Span {
     tracing::info_span!(target: TARGET, "pubsub.deliver", %topic, %origin)
 }
 
+/// Around a broadcast, until the last subscriber has taken its event or lost it.
+pub(crate) fn broadcast_span(topic: &Topic) -> tracing::Span {
+    tracing::debug_span!(target: TARGET, "pubsub.broadcast", %topic)
+}
+
+/// Whether anyone records such spans: one comparison where nobody does.
+pub(crate) fn broadcast_spans_enabled() -> bool {
+    tracing::span_enabled!(target: TARGET, tracing::Level::DEBUG)
+}
+
+/// Around the call of a handler; what the future does that it returns is not within.
+pub(crate) fn handle_span(parent: &tracing::Span, topic: &Topic, actor: &'static str, missed: u64) -> tracing::Span {
+    tracing::debug_span!(target: TARGET, parent: parent, "pubsub.handle", %topic, actor, missed)
+}
+
 /// An error with everything that it came from.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

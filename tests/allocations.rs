@@ -1,15 +1,17 @@
-//! Allocations: what a delivery and an idle subscription cost in memory. A binary of its own with one test, because it counts the whole
+//! Allocations: what a delivery and an idle subscription cost in memory. A binary of its own, because it counts the whole
 //! process.
 #![allow(missing_docs)]
 
 use std::alloc::System as Heap;
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Mutex;
 
 use actix::prelude::*;
 use actix_pubsub::Event;
 use actix_pubsub::PubSub;
 use actix_pubsub::Topic;
+use futures::StreamExt;
 use stats_alloc::Region;
 use stats_alloc::StatsAlloc;
 
@@ -17,6 +19,9 @@ use stats_alloc::StatsAlloc;
 static HEAP: &StatsAlloc<Heap> = &stats_alloc::INSTRUMENTED_SYSTEM;
 
 const SUBSCRIBERS: usize = 10_000;
+
+/// One test at a time: they count the whole process.
+static COUNTING: Mutex<()> = Mutex::new(());
 
 struct Counter(Rc<Cell<usize>>);
 
@@ -52,6 +57,7 @@ async fn heard(count: &Cell<usize>, expected: usize) {
 
 #[test]
 fn a_delivery_allocates_nothing_and_an_idle_subscription_takes_at_most_250_bytes() {
+    let _alone = COUNTING.lock();
     System::new().block_on(async {
         let (pubsub, topic, count) = (PubSub::new(), Topic::parse("t").unwrap(), Rc::new(Cell::new(0)));
         let addrs: Vec<_> = (0..SUBSCRIBERS).map(|_| Counter(Rc::clone(&count)).start()).collect();
@@ -94,5 +100,67 @@ fn a_delivery_allocates_nothing_and_an_idle_subscription_takes_at_most_250_bytes
         // Some per event, its own among them; none per delivery, of which there were ten thousand times as many.
         assert!(allocations < 220 * 20, "{allocations} allocations for 220 events to {SUBSCRIBERS} subscribers");
         drop(addrs);
+    });
+}
+
+/// A `tracing` subscriber that records all spans of a level, as far as it can without memory of its own.
+struct Records(tracing::Level);
+
+impl tracing::Subscriber for Records {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= self.0
+    }
+
+    fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
+        Some(self.0.into())
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {}
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+const BROADCASTS: usize = 1_000;
+
+#[test]
+fn spans_that_nobody_records_allocate_nothing() {
+    let _alone = COUNTING.lock();
+    System::new().block_on(async {
+        let topic = Topic::parse("t").unwrap();
+        let (all, none) = (PubSub::new(), PubSub::builder().trace_sampling(0).build().unwrap());
+        let streams = || (all.stream::<u64>(&topic).unwrap(), none.stream::<u64>(&topic).unwrap());
+        let (mut heard_all, mut heard_none) = streams();
+        let mut count = async |sampled: bool| {
+            let (pubsub, events) = if sampled { (&all, &mut heard_all) } else { (&none, &mut heard_none) };
+            let mut round = async || {
+                for event in 0..BROADCASTS as u64 {
+                    pubsub.local_broadcast(&topic, event).unwrap();
+                    assert_eq!(*events.next().await.unwrap(), event);
+                }
+            };
+            // Once around, so that every list has its size.
+            round().await;
+            let region = Region::new(HEAP);
+            round().await;
+            region.change().allocations
+        };
+        let (nobody, off) = (count(true).await, count(false).await);
+        let coarse = tracing::subscriber::set_default(Records(tracing::Level::INFO));
+        let too_fine = count(true).await;
+        drop(coarse);
+        let _fine = tracing::subscriber::set_default(Records(tracing::Level::DEBUG));
+        let (sampled_out, recorded) = (count(false).await, count(true).await);
+        assert_eq!((off, too_fine, sampled_out), (nobody, nobody, nobody));
+        assert_eq!(recorded, nobody + BROADCASTS, "one for the span of each");
     });
 }

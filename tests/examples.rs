@@ -39,6 +39,30 @@ fn counter_counts_to_six_twice() {
     assert!(text.ends_with("nobody listens any more\n"), "{text}");
 }
 
+/// Which node handles first is not said.
+#[cfg(feature = "opentelemetry")]
+#[test]
+fn traces_prints_one_tree_over_two_nodes() {
+    let text = run("traces", &[]);
+    let lines: Vec<_> = text.lines().collect();
+    assert!(
+        lines[0].starts_with("trace ") && lines[1] == "  POST /orders " && lines[2] == "    pubsub.broadcast topic=orders",
+        "{text}"
+    );
+    let mut tree: Vec<_> = lines[3..].to_vec();
+    let elsewhere = tree
+        .iter()
+        .position(|line| line.starts_with("      on the other node: pubsub.deliver topic=orders origin="))
+        .expect(&text);
+    let children = |at: usize| {
+        tree[at].starts_with("        pubsub.handle topic=orders actor=traces::Kitchen")
+            && tree[at + 1] == "          cook order=1"
+    };
+    assert!(children(elsewhere + 1), "{text}");
+    tree.drain(elsewhere..elsewhere + 3);
+    assert_eq!(tree, ["      pubsub.handle topic=orders actor=traces::Kitchen", "        cook order=1"], "{text}");
+}
+
 #[test]
 fn slow_subscriber_shows_what_each_policy_keeps_and_counts() {
     let text = run("slow_subscriber", &[]);

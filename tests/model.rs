@@ -157,7 +157,7 @@ fn publish(shared: &Shared, on: &Topic, id: u64) -> usize {
     let ports = ports.as_deref().unwrap_or_default();
     ports
         .iter()
-        .filter(|port| port.shard().publish(port, None, Head::sole(on.clone(), shared.node, id)) == Pushed::Queued)
+        .filter(|port| port.shard().publish(port, None, Head::sole(on.clone(), shared.node, id, None)) == Pushed::Queued)
         .count()
 }
 
@@ -322,7 +322,7 @@ fn a_publisher_that_waits_for_room_is_told_of_it_and_loses_nothing() {
                 thread::spawn(move || {
                     for id in 1..=3 {
                         let ports = shared.interest.ports(&on, message().0).unwrap();
-                        let event = Head::sole(on.clone(), shared.node, who * 10 + id);
+                        let event = Head::sole(on.clone(), shared.node, who * 10 + id, None);
                         let pushed = block_on(poll_fn(|cx| ports[0].shard().poll_publish(cx, &ports[0], None, &event)));
                         assert_eq!(pushed, Pushed::Queued);
                     }
@@ -360,7 +360,7 @@ fn a_refused_event_is_counted_by_who_was_there_and_by_nobody_else() {
         let turns = registry(Arc::clone(&shard));
         // Through the port once it has room; the registry is the only other one here.
         let ports = shared.interest.ports(&on, message().0).unwrap();
-        let event = Head::sole(on.clone(), shared.node, 9_u64);
+        let event = Head::sole(on.clone(), shared.node, 9_u64, None);
         block_on(poll_fn(|cx| ports[0].shard().poll_publish(cx, &ports[0], None, &event)));
         shared.close();
         turns.join().unwrap();

@@ -500,14 +500,19 @@ impl Relay {
             self.warn_name(frame.fields.message, |name| observe::message_unknown(topic, name));
             return;
         };
-        let foreign =
-            Foreign { node: frame.origin, codec: &self.hub.options.codec, encoding: frame.fields.codec, payload: frame.payload };
         let span = if frame.fields.traceparent.is_empty() {
             tracing::Span::none()
         } else {
             let span = observe::deliver_span(topic, frame.origin);
             trace::continue_in(&span, frame.fields.traceparent, frame.fields.tracestate);
             span
+        };
+        let foreign = Foreign {
+            node: frame.origin,
+            codec: &self.hub.options.codec,
+            encoding: frame.fields.codec,
+            payload: frame.payload,
+            span: &span,
         };
         let delivered = span.in_scope(|| kind.deliver(&self.hub.shared, topic, foreign));
         match delivered {
@@ -582,7 +587,7 @@ impl Relay {
         let body = Arc::new(Body::new(event));
         for port in ports.iter() {
             // A full port is told by `missed()`.
-            let _ = port.shard().publish(port, None, Head::shared(self.events.clone(), shared.node, &body));
+            let _ = port.shard().publish(port, None, Head::shared(self.events.clone(), shared.node, &body, None));
         }
     }
 }

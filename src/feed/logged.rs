@@ -28,7 +28,7 @@ pub(crate) fn publish<M: Send + Sync + 'static>(shared: &Shared, ports: &TopicPo
     let body = Arc::new(Body::new(logged));
     let mut full = false;
     for port in ports.iter() {
-        let pushed = port.shard().publish(port, None, Head::shared(port.topic().clone(), shared.node, &body));
+        let pushed = port.shard().publish(port, None, Head::shared(port.topic().clone(), shared.node, &body, None));
         full |= matches!(pushed, Pushed::Full);
     }
     full

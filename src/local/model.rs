@@ -78,7 +78,7 @@ fn value(taken: &Taken) -> u64 {
 
 fn publish(shard: &Arc<Shard>, on: u64, from: Option<SubscriberId>, id: u64, through_port: bool) -> Option<Pushed> {
     let port = shard.shared.interest.port(&topic(on), message().0, shard.id())?;
-    let event = Head::sole(port.topic().clone(), shard.shared.node, id);
+    let event = Head::sole(port.topic().clone(), shard.shared.node, id, None);
     Some(if through_port { shard.port.push(&port, from, event) } else { shard.publish(&port, from, event) })
 }
 

@@ -3,6 +3,7 @@
 //! When it is polled it has the actor and its context, so it calls the handler directly: no mailbox, no box, no envelope. actix
 //! drops it with the context in every kind of death, and that `Drop` is the end of the actor's subscriptions.
 
+use std::any::type_name;
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::task::Context;
@@ -24,6 +25,7 @@ use crate::local::shard::Shard;
 use crate::local::slab::Key;
 use crate::local::table::Taken;
 use crate::local::table::Took;
+use crate::observe;
 use crate::sync::Arc;
 
 /// Hands one event to an actor's handler for its message type.
@@ -35,9 +37,23 @@ where
     M: Send + Sync + 'static,
 {
     if let Ok(head) = event.downcast::<Head<M>>() {
-        let response = Handler::handle(actor, Event::new(head, missed), ctx);
-        MessageResponse::handle(response, ctx, None);
+        match head.span() {
+            None => handle(actor, ctx, Event::new(head, missed)),
+            Some(broadcast) => {
+                let span = observe::handle_span(broadcast, head.topic(), type_name::<A>(), missed);
+                span.in_scope(|| handle(actor, ctx, Event::new(head, missed)));
+            }
+        }
     }
+}
+
+fn handle<A, M>(actor: &mut A, ctx: &mut A::Context, event: Event<M>)
+where
+    A: Actor + Handler<Event<M>>,
+    M: Send + Sync + 'static,
+{
+    let response = Handler::handle(actor, event, ctx);
+    MessageResponse::handle(response, ctx, None);
 }
 
 pub(crate) struct Pump<A: Actor> {
@@ -104,7 +120,7 @@ where
 
 impl<A: Actor> Drop for Pump<A> {
     fn drop(&mut self) {
-        self.shard.unseat_actor(self.seat, std::any::type_name::<A>);
+        self.shard.unseat_actor(self.seat, type_name::<A>);
     }
 }
 

@@ -221,7 +221,7 @@ mod tests {
             let port = shard.shared.interest.port(&topic, message.0, shard.id()).expect("it is announced");
             for event in 1..=3_u64 {
                 shard.fault.store(true, Ordering::Relaxed);
-                shard.port.push(&port, None, Head::sole(topic.clone(), shard.shared.node, event));
+                shard.port.push(&port, None, Head::sole(topic.clone(), shard.shared.node, event, None));
                 let mut batch = Vec::new();
                 let got = std::future::poll_fn(|cx| {
                     shard.take(seat, 1, cx.waker(), &mut batch);

@@ -10,6 +10,7 @@ use crate::cluster::hub::Unsendable;
 use crate::event::Body;
 use crate::event::Head;
 use crate::event::Payload;
+use crate::event::Traced;
 use crate::feed::types::NameTaken;
 use crate::ids::NodeId;
 use crate::ids::SubscriberId;
@@ -76,7 +77,8 @@ impl PubSub {
         let (topic, message) = self.parse(&topic, message)?;
         match self.hub() {
             Some(hub) if hub.nodes().iter().any(|known| known.id == node) => {
-                let (prepared, _) = prepare(hub, message, |message| hub.prepare(&topic, Some(node), message))?;
+                let span = self.sampling().broadcast(&topic);
+                let (prepared, _) = within(&span, || prepare(hub, message, |message| hub.prepare(&topic, Some(node), message)))?;
                 Ok(Receipt { cluster: hub.send(prepared), ..Receipt::default() })
             }
             Some(_) | None => Err(BroadcastError::UnknownNode { node, message }),
@@ -108,11 +110,13 @@ impl PubSub {
     /// # Cancel safety
     /// Dropped while it waits, the arbiters that had room have got the event and the others have not; the queue for other nodes comes first.
     pub async fn broadcast_async<M: Payload>(&self, topic: impl ToTopic, message: M) -> Result<Receipt, BroadcastError<M>> {
-        let Some(hub) = self.hub() else { return self.send_async(topic, message).await };
+        let Some(hub) = self.hub() else { return self.local_broadcast_async(topic, message).await };
         let (topic, message) = self.parse(&topic, message)?;
-        let (prepared, message) = prepare(hub, message, |message| hub.prepare(&topic, None, message))?;
+        let span = self.sampling().broadcast(&topic);
+        let (prepared, message) = within(&span, || prepare(hub, message, |message| hub.prepare(&topic, None, message)))?;
         let cluster = hub.send_async(prepared).await;
-        let receipt = self.send_async(&*topic, message).await?;
+        let (_, message) = self.parse(&*topic, message)?;
+        let receipt = self.send_async(&self.route::<M>(&topic), message, &span).await;
         Ok(Receipt { cluster, ..receipt })
     }
 
@@ -122,7 +126,10 @@ impl PubSub {
         topic: impl ToTopic,
         message: M,
     ) -> Result<Receipt, BroadcastError<M>> {
-        self.send_async(topic, message).await
+        let (topic, message) = self.parse(&topic, message)?;
+        let span = self.sampling().broadcast(&topic);
+        let ports = self.route::<M>(&topic);
+        Ok(self.send_async(&ports, message, &span).await)
     }
 
     /// Sends one message to several topics; its payload, and what is encoded from it, is shared by all. A subscriber of two of them
@@ -143,14 +150,15 @@ impl PubSub {
             Ok(topics) => topics,
             Err(source) => return Err(BroadcastError::Topic { source, message }),
         };
+        // One for all, by the name of the first.
+        let span = topics.first().and_then(|topic| self.sampling().broadcast(topic));
         let (prepared, message) = match self.hub() {
-            Some(hub) => prepare(hub, message, |message| hub.prepare_many(&topics, message))?,
+            Some(hub) => within(&span, || prepare(hub, message, |message| hub.prepare_many(&topics, message)))?,
             None => (Vec::new(), message),
         };
         let (body, mut receipt) = (Arc::new(Body::new(message)), Receipt::default());
         for topic in &topics {
-            let ports = Route::find(&self.shared().interest, topic, TypeId::of::<M>());
-            self.send_shared(&ports, None, &body, &mut receipt);
+            self.send_shared(&self.route::<M>(topic), None, &body, &span, &mut receipt);
         }
         if let Some(hub) = self.hub() {
             receipt.cluster = prepared.into_iter().map(|prepared| hub.send(prepared)).max().unwrap_or_default();
@@ -168,8 +176,10 @@ impl PubSub {
         let Some(hub) = self.hub() else { return self.send(topic, from, message) };
         let (topic, message) = self.parse(topic, message)?;
         // Before the first event goes anywhere: a message that cannot cross is refused as a whole.
-        let (prepared, message) = prepare(hub, message, |message| hub.prepare(&topic, None, message))?;
-        let receipt = self.send(&*topic, from, message)?;
+        let span = self.sampling().broadcast(&topic);
+        let (prepared, message) = within(&span, || prepare(hub, message, |message| hub.prepare(&topic, None, message)))?;
+        let (_, message) = self.parse(&*topic, message)?;
+        let receipt = self.send_to(&self.route::<M>(&topic), from, message, span);
         Ok(Receipt { cluster: hub.send(prepared), ..receipt })
     }
 
@@ -179,17 +189,28 @@ impl PubSub {
         from: Option<SubscriberId>,
         message: M,
     ) -> Result<Receipt, BroadcastError<M>> {
-        let (ports, message) = self.address(topic, message)?;
+        let (topic, message) = self.parse(topic, message)?;
+        let span = self.sampling().broadcast(&topic);
+        Ok(self.send_to(&self.route::<M>(&topic), from, message, span))
+    }
+
+    fn send_to<M: Send + Sync + 'static>(
+        &self,
+        ports: &[Arc<TopicPort>],
+        from: Option<SubscriberId>,
+        message: M,
+        span: Traced,
+    ) -> Receipt {
         let mut receipt = Receipt::default();
-        match &*ports {
+        match ports {
             [] => {}
             [port] => {
-                let event = Head::sole(port.topic().clone(), self.node(), message);
+                let event = Head::sole(port.topic().clone(), self.node(), message, span);
                 receipt.add(port.shard().publish(port, from, event));
             }
-            ports => self.send_shared(ports, from, &Arc::new(Body::new(message)), &mut receipt),
+            ports => self.send_shared(ports, from, &Arc::new(Body::new(message)), &span, &mut receipt),
         }
-        Ok(receipt)
+        receipt
     }
 
     /// One payload to several ports.
@@ -198,28 +219,27 @@ impl PubSub {
         ports: &[Arc<TopicPort>],
         from: Option<SubscriberId>,
         body: &Arc<Body<M>>,
+        span: &Traced,
         receipt: &mut Receipt,
     ) {
         for port in ports {
-            let event = Head::shared(port.topic().clone(), self.node(), body);
+            let event = Head::shared(port.topic().clone(), self.node(), body, span.clone());
             receipt.add(port.shard().publish(port, from, event));
         }
     }
 
-    async fn send_async<M: Send + Sync + 'static>(&self, topic: impl ToTopic, message: M) -> Result<Receipt, BroadcastError<M>> {
-        let (ports, message) = self.address(&topic, message)?;
+    async fn send_async<M: Send + Sync + 'static>(&self, ports: &[Arc<TopicPort>], message: M, span: &Traced) -> Receipt {
         let (body, mut receipt) = (Arc::new(Body::new(message)), Receipt::default());
-        for port in ports.iter() {
-            let event = Head::shared(port.topic().clone(), self.node(), &body);
+        for port in ports {
+            let event = Head::shared(port.topic().clone(), self.node(), &body, span.clone());
             receipt.add(poll_fn(|cx| port.shard().poll_publish(cx, port, None, &event)).await);
         }
-        Ok(receipt)
+        receipt
     }
 
     /// Where a message goes.
-    fn address<M: 'static>(&self, topic: &impl ToTopic, message: M) -> Result<(Route, M), BroadcastError<M>> {
-        let (topic, message) = self.parse(topic, message)?;
-        Ok((Route::find(&self.shared().interest, &topic, TypeId::of::<M>()), message))
+    fn route<M: 'static>(&self, topic: &Topic) -> Route {
+        Route::find(&self.shared().interest, topic, TypeId::of::<M>())
     }
 
     fn parse<'a, M>(&self, topic: &'a impl ToTopic, message: M) -> Result<(Cow<'a, Topic>, M), BroadcastError<M>> {
@@ -241,6 +261,14 @@ impl Receipt {
             // Its arbiter is stopping: its subscribers are as good as gone.
             Pushed::Closed => {}
         }
+    }
+}
+
+/// Within a span, where there is one: what crosses names it.
+fn within<R>(span: &Traced, work: impl FnOnce() -> R) -> R {
+    match span {
+        None => work(),
+        Some(span) => span.in_scope(work),
     }
 }
 

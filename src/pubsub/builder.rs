@@ -17,6 +17,7 @@ use crate::feed::types::Types;
 use crate::local::shard::Shared;
 use crate::log::Store;
 use crate::pubsub::PubSub;
+use crate::pubsub::sampling::Sampling;
 use crate::sync::Arc;
 use crate::topic::TopicError;
 
@@ -24,6 +25,7 @@ use crate::topic::TopicError;
 #[derive(Clone)]
 pub struct Builder {
     port_events: usize,
+    trace_one_in: u32,
     store: Option<Arc<dyn Store>>,
     cluster: Option<(Arc<dyn Transport>, ClusterOptions)>,
     types: Types,
@@ -34,6 +36,7 @@ impl Builder {
     pub(crate) fn new() -> Self {
         Self {
             port_events: Self::PORT_CAPACITY_DEFAULT,
+            trace_one_in: 1,
             store: None,
             cluster: None,
             types: Types::default(),
@@ -49,6 +52,16 @@ impl Builder {
     /// How many events may wait in one arbiter's port, 1 to [`PORT_CAPACITY_MAX`](Self::PORT_CAPACITY_MAX), checked by `build`.
     pub fn port_capacity(mut self, events: usize) -> Self {
         self.port_events = events;
+        self
+    }
+
+    /// Of so many broadcasts one has a span, `pubsub.broadcast`, whose children are the spans `pubsub.handle` around each handler of an actor's own context. They are for `tracing`, at
+    /// the level DEBUG; where nobody records that, a broadcast costs one comparison more and a delivery one branch. 1, unless told otherwise; 0: none has.
+    ///
+    /// The span ends when the last subscriber has taken the event or lost it. What another node broadcast is handled within `pubsub.deliver`, whose parent is, with the
+    /// feature `opentelemetry`, the span of the broadcast there.
+    pub fn trace_sampling(mut self, one_in: u32) -> Self {
+        self.trace_one_in = one_in;
         self
     }
 
@@ -141,7 +154,7 @@ impl Builder {
             },
             None => None,
         };
-        Ok(PubSub::of(shared, self.types, feed, hub))
+        Ok(PubSub::of(shared, Sampling::one_in(self.trace_one_in), self.types, feed, hub))
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod broadcast;
 pub(crate) mod builder;
+pub(crate) mod sampling;
 pub(crate) mod stats;
 
 use std::any::TypeId;
@@ -43,6 +44,7 @@ use crate::local::slab::Key;
 use crate::local::stream::EventStream;
 use crate::local::subscription::Subscription;
 use crate::pubsub::builder::Builder;
+use crate::pubsub::sampling::Sampling;
 use crate::sync::Arc;
 use crate::topic::ToTopic;
 use crate::topic::Topic;
@@ -71,6 +73,7 @@ impl WeakPubSub {
 struct Handle {
     shared: Arc<Shared>,
     started: std::time::Instant,
+    sampling: Sampling,
     background: Background,
     /// The message types that have names.
     #[cfg_attr(not(feature = "web"), expect(dead_code, reason = "the log and the cluster have them, too"))]
@@ -94,13 +97,15 @@ impl Default for PubSub {
 impl PubSub {
     /// A pub/sub with the default settings. Starts nothing yet: an arbiter's registry starts at the first subscription there.
     pub fn new() -> Self {
-        Self::of(Arc::new(Shared::new(Builder::PORT_CAPACITY_DEFAULT)), Types::default(), None, None)
+        let shared = Arc::new(Shared::new(Builder::PORT_CAPACITY_DEFAULT));
+        Self::of(shared, Sampling::one_in(1), Types::default(), None, None)
     }
 
-    fn of(shared: Arc<Shared>, types: Types, feed: Option<Arc<Feed>>, hub: Option<Arc<Hub>>) -> Self {
+    fn of(shared: Arc<Shared>, sampling: Sampling, types: Types, feed: Option<Arc<Feed>>, hub: Option<Arc<Hub>>) -> Self {
         let handle = Handle {
             shared,
             started: std::time::Instant::now(),
+            sampling,
             background: Background::default(),
             types,
             feed,
@@ -120,6 +125,10 @@ impl PubSub {
 
     fn shared(&self) -> &Arc<Shared> {
         &self.handle.shared
+    }
+
+    fn sampling(&self) -> &Sampling {
+        &self.handle.sampling
     }
 
     pub(crate) fn feed(&self) -> Option<&Arc<Feed>> {

@@ -47,6 +47,7 @@ mod remote;
 #[allow(dead_code, unreachable_pub, reason = "not every feature needs each server")]
 mod servers;
 mod shutdown;
+mod spans;
 mod stream_regressions;
 mod supervised;
 mod support;

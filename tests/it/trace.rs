@@ -21,7 +21,7 @@ fn named(spans: &InMemorySpanExporter, name: &str) -> Vec<SpanData> {
 }
 
 #[test]
-fn a_delivery_on_another_node_is_a_child_of_the_publishers_span() {
+fn a_delivery_on_another_node_is_a_child_of_the_broadcast_and_that_of_the_publishers_span() {
     let spans = InMemorySpanExporter::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(spans.clone()).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
@@ -33,12 +33,19 @@ fn a_delivery_on_another_node_is_a_child_of_the_publishers_span() {
         nodes[0].broadcast("t", Note(1)).unwrap();
         tracing::info_span!("publish").in_scope(|| nodes[0].broadcast("t", Note(2)).unwrap());
         assert_eq!((take(&mut one, 2).await, take(&mut two, 2).await), (vec![1, 2], vec![1, 2]));
-        until("the deliveries are recorded", || named(&spans, "pubsub.deliver").len() == 2).await;
+        until("the deliveries are recorded", || named(&spans, "pubsub.deliver").len() == 4).await;
         let publish = &named(&spans, "publish")[0];
-        for deliver in named(&spans, "pubsub.deliver") {
-            assert_eq!(deliver.span_context.trace_id(), publish.span_context.trace_id());
-            assert_eq!(deliver.parent_span_id, publish.span_context.span_id());
-            assert!(deliver.parent_span_is_remote);
+        let broadcasts = named(&spans, "pubsub.broadcast");
+        let (within, alone): (Vec<_>, Vec<_>) =
+            broadcasts.iter().partition(|broadcast| broadcast.parent_span_id == publish.span_context.span_id());
+        assert_eq!((within.len(), alone.len()), (1, 1));
+        assert_eq!(within[0].span_context.trace_id(), publish.span_context.trace_id());
+        for broadcast in &broadcasts {
+            let deliver = named(&spans, "pubsub.deliver");
+            let deliver = deliver.iter().filter(|deliver| deliver.parent_span_id == broadcast.span_context.span_id());
+            let traces: Vec<_> =
+                deliver.map(|deliver| (deliver.span_context.trace_id(), deliver.parent_span_is_remote)).collect();
+            assert_eq!(traces, [(broadcast.span_context.trace_id(), true); 2]);
         }
         actix::clock::timeout(Duration::from_secs(20), nodes[0].shutdown()).await.unwrap();
     });

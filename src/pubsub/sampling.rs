@@ -1,0 +1,56 @@
+//! Sampling: which broadcasts have a span. Knows no topics.
+
+use std::cell::Cell;
+
+use crate::event::Traced;
+use crate::event::traced;
+use crate::observe;
+use crate::sync::AtomicU64;
+use crate::sync::Ordering;
+use crate::topic::Topic;
+
+/// One broadcast in so many has a span, where anyone records them.
+#[derive(Debug)]
+pub(crate) struct Sampling {
+    /// 0: none.
+    one_in: u32,
+    broadcasts: AtomicU64,
+}
+
+impl Sampling {
+    pub(crate) fn one_in(one_in: u32) -> Self {
+        Self { one_in, broadcasts: AtomicU64::new(0) }
+    }
+
+    /// The span of a broadcast, if it has one. One comparison where nobody records spans.
+    #[inline]
+    pub(crate) fn broadcast(&self, topic: &Topic) -> Traced {
+        if observe::broadcast_spans_enabled() { self.sample(topic) } else { None }
+    }
+
+    #[cold]
+    fn sample(&self, topic: &Topic) -> Traced {
+        if self.one_in == 0 || !self.broadcasts.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.one_in.into()) {
+            return None;
+        }
+        if RECORDING.replace(true) {
+            // Who records the span broadcasts that it does; that would go on without an end.
+            return None;
+        }
+        let _done = Done;
+        traced(&observe::broadcast_span(topic))
+    }
+}
+
+struct Done;
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        RECORDING.set(false);
+    }
+}
+
+thread_local! {
+    /// Whether this thread is telling of a broadcast's span.
+    static RECORDING: Cell<bool> = const { Cell::new(false) };
+}

@@ -1,0 +1,160 @@
+//! Spans: broadcast and handle, parent and child, for `tracing`; and nothing where nobody records them.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use actix::prelude::*;
+use actix_pubsub::PubSub;
+use futures::StreamExt;
+use tracing::Level;
+use tracing::Metadata;
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing::span::Attributes;
+use tracing::span::Id;
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context as LayerContext;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::support::Log;
+use crate::support::Note;
+use crate::support::Probe;
+use crate::support::subscribe;
+use crate::support::system;
+use crate::support::until;
+
+/// A span, and what it is within, from the inside out.
+type Made = (&'static str, Vec<&'static str>);
+
+/// The spans of a thread.
+#[derive(Clone)]
+struct Recorded {
+    level: Level,
+    spans: Arc<Mutex<Vec<Made>>>,
+    /// Told at each span.
+    on_span: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Recorded {
+    /// Of this thread, until the guard is dropped.
+    fn new(level: Level) -> (Self, DefaultGuard) {
+        Self::with(level, || {})
+    }
+
+    fn with(level: Level, on_span: impl Fn() + Send + Sync + 'static) -> (Self, DefaultGuard) {
+        let recorded = Self { level, spans: Arc::default(), on_span: Arc::new(on_span) };
+        let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(recorded.clone()));
+        (recorded, guard)
+    }
+
+    /// What the spans of this name are within, from the inside out.
+    fn within(&self, name: &str) -> Vec<Vec<&'static str>> {
+        let spans = self.spans.lock().unwrap();
+        spans.iter().filter(|(known, _)| *known == name).map(|(_, parents)| parents.clone()).collect()
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorded {
+    fn enabled(&self, metadata: &Metadata<'_>, _: LayerContext<'_, S>) -> bool {
+        *metadata.level() <= self.level
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.level.into())
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: LayerContext<'_, S>) {
+        let parents = context.span_scope(id).expect("it was just made").skip(1).map(|span| span.name()).collect();
+        self.spans.lock().unwrap().push((attributes.metadata().name(), parents));
+        (self.on_span)();
+    }
+}
+
+fn spanned_probe() -> (Addr<Probe>, Log) {
+    Probe::start_with(|_, _| tracing::info_span!("work").in_scope(|| {}))
+}
+
+#[test]
+fn a_handler_runs_within_a_child_of_its_broadcasts_span() {
+    let (recorded, _guard) = Recorded::new(Level::DEBUG);
+    system(async {
+        let pubsub = PubSub::new();
+        let ((one, here), (two, there)) = (spanned_probe(), spanned_probe());
+        subscribe(&pubsub, &one, "t").await;
+        subscribe(&pubsub, &two, "t").await;
+        tracing::info_span!("request").in_scope(|| pubsub.broadcast("t", Note(1)).unwrap());
+        pubsub.broadcast_async("t", Note(2)).await.unwrap();
+        pubsub.broadcast_many(["t", "u"], Note(3)).unwrap();
+        until("they are handled", || here.len() + there.len() == 6).await;
+        assert_eq!(recorded.within("pubsub.broadcast"), [vec!["request"], vec![], vec![]]);
+        let (first, later) = (vec!["pubsub.broadcast", "request"], vec!["pubsub.broadcast"]);
+        let count = |expected: &Vec<&str>| recorded.within("pubsub.handle").iter().filter(|within| *within == expected).count();
+        assert_eq!((count(&first), count(&later)), (2, 4));
+        let work = [&["pubsub.handle"][..], &first].concat();
+        assert_eq!(recorded.within("work").iter().filter(|within| **within == work).count(), 2);
+    });
+}
+
+#[test]
+fn a_reader_without_a_handler_has_the_span_of_the_broadcast() {
+    let (recorded, _guard) = Recorded::new(Level::DEBUG);
+    system(async {
+        let pubsub = PubSub::new();
+        let mut notes = pubsub.stream::<Note>("t").unwrap();
+        pubsub.local_broadcast("t", Note(1)).unwrap();
+        let note = notes.next().await.unwrap();
+        tracing::info_span!(parent: &note.span(), "work").in_scope(|| {});
+        assert_eq!(recorded.within("work"), [["pubsub.broadcast"]]);
+    });
+}
+
+#[test]
+fn of_so_many_broadcasts_one_has_a_span_and_so_have_its_handlers() {
+    let (recorded, _guard) = Recorded::new(Level::DEBUG);
+    system(async {
+        for (one_in, spans) in [(3, 3), (1, 9), (0, 0)] {
+            recorded.spans.lock().unwrap().clear();
+            let pubsub = PubSub::builder().trace_sampling(one_in).build().unwrap();
+            let (probe, log) = Probe::start_new();
+            subscribe(&pubsub, &probe, "t").await;
+            for value in 0..9 {
+                pubsub.local_broadcast("t", Note(value)).unwrap();
+            }
+            until("they are handled", || log.len() == 9).await;
+            let made = ["pubsub.broadcast", "pubsub.handle"].map(|name| recorded.within(name).len());
+            assert_eq!(made, [spans, spans], "one in {one_in}");
+        }
+    });
+}
+
+#[test]
+fn where_nobody_records_them_no_span_is_made() {
+    let (recorded, _guard) = Recorded::new(Level::INFO);
+    system(async {
+        let pubsub = PubSub::new();
+        let (probe, log) = Probe::start_new();
+        subscribe(&pubsub, &probe, "t").await;
+        let mut notes = pubsub.stream::<Note>("t").unwrap();
+        tracing::info_span!("request").in_scope(|| pubsub.local_broadcast("t", Note(1)).unwrap());
+        until("it is handled", || log.len() == 1).await;
+        assert!(notes.next().await.unwrap().span().is_disabled());
+        assert_eq!(recorded.spans.lock().unwrap().as_slice(), [("request", vec![])]);
+    });
+}
+
+#[test]
+fn who_records_spans_may_broadcast_that_it_does() {
+    system(async {
+        let pubsub = PubSub::new();
+        let theirs = pubsub.clone();
+        let (recorded, _guard) = Recorded::with(Level::DEBUG, move || {
+            theirs.local_broadcast("audit", Note(0)).unwrap();
+        });
+        let mut audit = pubsub.stream::<Note>("audit").unwrap();
+        pubsub.local_broadcast("t", Note(1)).unwrap();
+        assert_eq!(audit.next().await.unwrap().0, 0);
+        assert_eq!(recorded.within("pubsub.broadcast").len(), 1, "of what it broadcast itself there is none");
+    });
+}
