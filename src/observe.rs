@@ -155,6 +155,7 @@ pub(crate) fn broadcast_span(topic: &Topic) -> tracing::Span {
 }
 
 /// Whether anyone records such spans: one comparison where nobody does.
+#[inline]
 pub(crate) fn broadcast_spans_enabled() -> bool {
     tracing::span_enabled!(target: TARGET, tracing::Level::DEBUG)
 }

@@ -30,10 +30,7 @@ impl Samples {
         if options.wants_topics() {
             topics(&mut samples, &pubsub.by_topic(), options);
         }
-        for (at, stats) in stats.arbiters.iter().enumerate() {
-            let number = stats.arbiter.to_string();
-            arbiter(&mut samples, if at < ARBITERS_MAX { &number } else { OTHER }, stats);
-        }
+        arbiters(&mut samples, &stats.arbiters);
         if let Some(stats) = &stats.cluster {
             cluster(&mut samples, stats);
         }
@@ -103,6 +100,13 @@ fn topics(samples: &mut Samples, topics: &[TopicStats], options: &MetricsOptions
     for label in named.iter().map(Topic::as_str).chain([OTHER]) {
         samples.count(&is::TOPIC_SUBSCRIBERS, &[label], 0);
         samples.count(&is::TOPIC_BACKLOG, &[label], 0);
+    }
+}
+
+fn arbiters(samples: &mut Samples, arbiters: &[ArbiterStats]) {
+    for (at, stats) in arbiters.iter().enumerate() {
+        let number = stats.arbiter.to_string();
+        arbiter(samples, if at < ARBITERS_MAX { &number } else { OTHER }, stats);
     }
 }
 
@@ -217,3 +221,51 @@ fn group_label<'a>(options: &MetricsOptions, topic: &'a Topic, group: &'a str) -
 const ARBITERS_MAX: usize = 256;
 /// For the store, within the ten seconds that Prometheus gives a scrape.
 const LOG_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::samples::Value;
+
+    fn busy(arbiter: u32) -> ArbiterStats {
+        ArbiterStats {
+            arbiter,
+            background: false,
+            subscribers: 1,
+            events: 2,
+            delivered: 0,
+            port_depth: 0,
+            port_peak: 0,
+            port_capacity: 0,
+            port_refused: 0,
+            port_waits_ms: u64::from(arbiter),
+            turns: 0,
+            slice_us: 0,
+            sweep_us: 0,
+            registry_restarts: 0,
+            foreign_panics: 0,
+        }
+    }
+
+    #[test]
+    fn arbiters_beyond_the_limit_are_summed_up_and_of_their_ages_the_greatest_counts() {
+        for beyond in [0, 1, 2] {
+            let mut samples = Samples::default();
+            arbiters(&mut samples, &(0..ARBITERS_MAX as u32 + beyond).map(busy).collect::<Vec<_>>());
+            let of = |metric: &str, label: &str| {
+                let mut series = samples.iter().filter(|(sample, labels)| sample.metric.name == metric && labels[0] == label);
+                series.next().map(|(sample, _)| sample.value)
+            };
+            assert_eq!(of("actix_pubsub_arbiter_subscribers", "255"), Some(Value::Level(1.0)));
+            assert_eq!(of("actix_pubsub_arbiter_subscribers", "256"), None);
+            let rest =
+                ["actix_pubsub_arbiter_subscribers", "actix_pubsub_arbiter_events_total", "actix_pubsub_port_waits_seconds"];
+            let expected = match beyond {
+                0 => [None; 3],
+                1 => [Some(Value::Level(1.0)), Some(Value::Total(2)), Some(Value::Level(0.256))],
+                _ => [Some(Value::Level(2.0)), Some(Value::Total(4)), Some(Value::Level(0.257))],
+            };
+            assert_eq!(rest.map(|metric| of(metric, OTHER)), expected);
+        }
+    }
+}

@@ -39,7 +39,7 @@ pub fn metrics(pubsub: &PubSub, options: &MetricsOptions) -> Route {
     })
 }
 
-/// What the route of [`metrics`] answers, for a handler of your own. Asks the log's store for five seconds at most.
+/// What the route of [`metrics()`] answers, for a handler of your own. Asks the log's store for five seconds at most.
 ///
 /// # Errors
 /// 503: the thread pool is gone, because the program ends.

@@ -271,6 +271,27 @@ fn a_look_at_a_hundred_thousand_subscribers_lets_the_arbiter_go_on() {
     });
 }
 
+#[test]
+fn of_the_log_the_topics_that_are_consumed_here_are_looked_at_first() {
+    system(async {
+        let pubsub = PubSub::builder().log(MemoryStore::new()).build().unwrap();
+        for topic in ["a", "b"] {
+            pubsub.append(topic, &Note(0)).await.unwrap();
+        }
+        append_notes(&pubsub, 0..3).await;
+        let worker = Worker::new(&pubsub, |_, _| ok()).start();
+        until("it handled all", || pubsub.summary().log.unwrap().groups.iter().any(|group| group.handled == 3)).await;
+        for (max, entries) in [(1, 3.0), (2, 4.0), (3, 5.0), (4, 5.0)] {
+            let scrape = Scrape::of(&pubsub, &MetricsOptions::new().log_topics_max(max)).await;
+            assert!((scrape.one("actix_pubsub_log_entries") - entries).abs() < f64::EPSILON, "of {max} topics");
+            assert_eq!(scrape.by("actix_pubsub_group_lag", "group"), BTreeMap::from([("workers", 0.0)]));
+        }
+        let none = Scrape::of(&pubsub, &MetricsOptions::new().log_topics_max(0)).await;
+        assert_eq!(none.by("actix_pubsub_log_store_up", ""), BTreeMap::new());
+        drop(worker);
+    });
+}
+
 /// A recorder that is that of this thread until the test ends.
 fn recorder() -> (&'static PrometheusRecorder, metrics::LocalRecorderGuard<'static>) {
     let recorder: &'static _ = Box::leak(Box::new(PrometheusBuilder::new().build_recorder()));
