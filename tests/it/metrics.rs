@@ -11,6 +11,7 @@ use std::pin::pin;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::Instant;
 
 use actix::prelude::*;
 use actix_pubsub::Overflow;
@@ -254,19 +255,36 @@ fn a_look_at_a_hundred_thousand_subscribers_lets_the_arbiter_go_on() {
         pubsub.local_broadcast("t", Note(1)).unwrap();
         let waiting = || pubsub.summary().waiting;
         until("it waits for all of them", || waiting() == 100_000).await;
-        let options = MetricsOptions::new();
-        let look = Scrape::of(&pubsub, &options);
-        let turns = Cell::new(0);
+        // What it would be on the arbiter.
+        let walk = || {
+            let begun = Instant::now();
+            pubsub.summary();
+            begun.elapsed()
+        };
+        let walk = [walk(), walk(), walk()].into_iter().min().unwrap();
+        let longest = Cell::new(Duration::ZERO);
         let others = async {
             loop {
+                let begun = Instant::now();
                 one_turn().await;
-                turns.set(turns.get() + 1);
+                longest.set(longest.get().max(begun.elapsed()));
             }
         };
-        let Either::Left((scrape, _)) = select(pin!(look), pin!(others)).await;
-        assert!((scrape.one("actix_pubsub_waiting") - 100_000.0).abs() < f64::EPSILON);
-        // On the arbiter it would be a handful.
-        assert!(turns.get() > 100, "{} turns for others", turns.get());
+        let mut others = pin!(others);
+        // Other programs hold it up, too, but not each time.
+        let mut lets_others_go_on = async || {
+            longest.set(Duration::ZERO);
+            let options = MetricsOptions::new();
+            let look = Scrape::of(&pubsub, &options);
+            let Either::Left((scrape, _)) = select(pin!(look), others.as_mut()).await;
+            assert!((scrape.one("actix_pubsub_waiting") - 100_000.0).abs() < f64::EPSILON);
+            longest.get() < walk / 2
+        };
+        let mut looks = 1;
+        while !lets_others_go_on().await {
+            assert!(looks < 20, "others waited for {:?}, a walk takes {walk:?}", longest.get());
+            looks += 1;
+        }
         drop(streams);
     });
 }
