@@ -273,6 +273,8 @@ fn a_look_at_a_hundred_thousand_subscribers_lets_the_arbiter_go_on() {
         let mut others = pin!(others);
         // Other programs hold it up, too, but not each time.
         let mut lets_others_go_on = async || {
+            // They wait for their turn from before the look begins.
+            assert!(futures::poll!(others.as_mut()).is_pending());
             longest.set(Duration::ZERO);
             let options = MetricsOptions::new();
             let look = Scrape::of(&pubsub, &options);
