@@ -29,6 +29,11 @@ use crate::topic::Topic;
 /// struct NewMessage { user: String, body: String }
 /// impl Payload for NewMessage { const NAME: &'static str = "chat.new_message"; }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no name that other nodes know",
+    note = "give it one: `impl Payload for {Self} {{ const NAME: &'static str = \"app.name\"; }}`, and derive serde's `Serialize` and `Deserialize`",
+    note = "`local_broadcast` takes any type, for this process only"
+)]
 pub trait Payload: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// What other nodes call this message. Two types of one program must not share a name.
     const NAME: &'static str;

@@ -497,7 +497,12 @@ impl Relay {
     fn deliver(&mut self, topic: &Topic, frame: &Frame<'_>) {
         let Some(kind) = self.hub.types.get(frame.fields.message) else {
             self.hub.counters.unknown.add(1);
-            self.warn_name(frame.fields.message, |name| observe::message_unknown(topic, name));
+            let shared = Arc::clone(&self.hub.shared);
+            self.warn_name(frame.fields.message, |name| {
+                observe::message_unknown(topic, name);
+                let (topic, message) = (topic.clone(), name.to_owned());
+                shared.incidents.add(IncidentKind::UnknownMessage { topic, message });
+            });
             return;
         };
         let span = if frame.fields.traceparent.is_empty() {
@@ -519,7 +524,12 @@ impl Relay {
             Ok(_) => self.hub.counters.delivered.add(1),
             Err(error) => {
                 self.hub.counters.undecodable.add(1);
-                self.warn_name(frame.fields.message, |name| observe::message_undecodable(topic, name, &error));
+                let shared = Arc::clone(&self.hub.shared);
+                self.warn_name(frame.fields.message, |name| {
+                    observe::message_undecodable(topic, name, &error);
+                    let (topic, message, error) = (topic.clone(), name.to_owned(), observe::chain(&error));
+                    shared.incidents.add(IncidentKind::Undecodable { topic, message, error });
+                });
             }
         }
     }

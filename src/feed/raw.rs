@@ -20,6 +20,7 @@ use crate::feed::types::Published;
 use crate::ids::EntryId;
 use crate::local::shard::Shared;
 use crate::log::Entry;
+use crate::log::Limit;
 use crate::topic::Topic;
 
 /// An entry of any name.
@@ -32,6 +33,11 @@ pub(crate) struct Raw {
 impl FromEntry for Raw {
     fn takes(_: &str) -> bool {
         true
+    }
+
+    /// A client that reads nothing keeps two of them, in each of its topics; and there may be many such clients.
+    fn page() -> Limit {
+        Limit { bytes: 32 << 10, ..Limit::default() }
     }
 
     fn from_entry(entry: &Entry) -> Result<Self, String> {

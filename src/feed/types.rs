@@ -26,6 +26,7 @@ use crate::ids::NodeId;
 use crate::local::port::Pushed;
 use crate::local::shard::Shared;
 use crate::log::Entry;
+use crate::log::Limit;
 use crate::topic::Topic;
 
 #[derive(Default, Clone)]
@@ -74,6 +75,10 @@ pub(crate) trait FromEntry: Sized + Send + Sync + 'static {
     fn takes(name: &str) -> bool;
     /// `Err`: the entry is none of it, whatever its name says.
     fn from_entry(entry: &Entry) -> Result<Self, String>;
+    /// How much history is read at once.
+    fn page() -> Limit {
+        Limit::default()
+    }
 }
 
 impl<M: Payload> FromEntry for M {

@@ -144,6 +144,13 @@ pub enum IncidentKind {
         /// Why.
         error: String,
     },
+    /// A message of another node whose name no type here has: `Builder::message` gives it one.
+    UnknownMessage {
+        /// Its topic, which has subscribers here.
+        topic: Topic,
+        /// The name.
+        message: String,
+    },
     /// A node of the cluster has gone.
     NodeDown {
         /// Which.
@@ -205,6 +212,7 @@ impl IncidentKind {
             Self::LinkDown { .. } => 15,
             Self::LinkUp => 16,
             Self::Lost { .. } => 17,
+            Self::UnknownMessage { .. } => 18,
         }
     }
 
@@ -320,7 +328,7 @@ impl Log {
 }
 
 /// What the kinds are called, in the order of [`IncidentKind`].
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "panicked",
     "overflowed",
     "stuck",
@@ -339,6 +347,7 @@ const NAMES: [&str; 18] = [
     "link_down",
     "link_up",
     "lost",
+    "unknown_message",
 ];
 /// Incidents that are kept.
 pub(crate) const KEPT_MAX: usize = 256;
@@ -388,12 +397,13 @@ mod tests {
             IncidentKind::LogClosed,
             IncidentKind::DeliveryFailed { topic: topic.clone(), group: text(), entry, reason: text() },
             IncidentKind::DeadLetter { topic: topic.clone(), group: text(), entry, reason: text() },
-            IncidentKind::Undecodable { topic, message: text(), error: text() },
+            IncidentKind::Undecodable { topic: topic.clone(), message: text(), error: text() },
             IncidentKind::NodeDown { node, name: Arc::from(""), reason: text() },
             IncidentKind::NodeUp { node, name: Arc::from("") },
             IncidentKind::LinkDown { reason: Arc::from("") },
             IncidentKind::LinkUp,
             IncidentKind::Lost { origin: node, topic: None, events: 0 },
+            IncidentKind::UnknownMessage { topic, message: text() },
         ];
         assert_eq!(kinds.each_ref().map(IncidentKind::name), NAMES);
         for kind in kinds {

@@ -26,7 +26,6 @@ use crate::log::Batch;
 use crate::log::Entry;
 use crate::log::Gap;
 use crate::log::GapCause;
-use crate::log::Limit;
 use crate::log::Position;
 use crate::log::StoreError;
 use crate::stream::replay::Live;
@@ -240,7 +239,7 @@ impl<M: FromEntry> Follower<M> {
     fn begin(&mut self, from: Position) {
         let (feed, topic) = (Arc::clone(&self.feed), self.topic.clone());
         self.replay.begin();
-        self.reading = Some(Box::pin(async move { feed.store.read(&topic, from, Limit::default()).await }));
+        self.reading = Some(Box::pin(async move { feed.store.read(&topic, from, M::page()).await }));
     }
 
     fn poll_page(&mut self, cx: &mut Context<'_>) -> Poll<()> {

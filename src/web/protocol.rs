@@ -83,6 +83,10 @@ pub(crate) fn parse_binary(message: &Bytes) -> (Ref, Result<Request, Refusal>) {
 
 fn said(text: &str) -> (Ref, Result<Said<'_>, Refusal>) {
     let proper = |of: &u64| *of <= REF_MAX;
+    if text.trim_ascii_start().starts_with('[') {
+        // A list of the fields would be read, too.
+        return (None, Err(Refusal::bad("bad_request", "not a request: a list, where an object was expected")));
+    }
     match serde_json::from_str::<Said<'_>>(text) {
         Ok(said) => (said.r#ref.filter(proper), Ok(said)),
         Err(error) => {

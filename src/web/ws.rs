@@ -167,7 +167,8 @@ impl WebSocket {
         let handshake =
             WsResponseBuilder::new(socket, request, guarded).protocols(&[Self::PROTOCOL]).frame_size(limits.frame_bytes).start();
         handshake.map_err(|error| {
-            let status = error.as_response_error().status_code();
+            // Its `status_code` is that of an error that nobody expected; its answer has the right one.
+            let status = error.as_response_error().error_response().status();
             Refusal::new(status, "handshake", error.to_string())
         })
     }

@@ -19,6 +19,7 @@ use actix_pubsub::Payload;
 use actix_pubsub::PubSub;
 use actix_pubsub::Topic;
 use actix_pubsub::log::Append;
+use actix_pubsub::log::EmbeddedStore;
 use actix_pubsub::log::MemoryStore;
 use actix_pubsub::log::NewEntry;
 use actix_pubsub::log::Position;
@@ -171,7 +172,10 @@ fn hostile_child() {
 }
 
 async fn hostile(port: u16) -> std::io::Result<()> {
-    let pubsub = PubSub::new();
+    let file = std::env::temp_dir().join(format!("actix-pubsub-hostile-{}.redb", std::process::id()));
+    let pubsub = PubSub::builder().log(EmbeddedStore::open(&file).unwrap()).build().unwrap();
+    // It lives as long as it is open.
+    std::fs::remove_file(&file)?;
     let mut limits = Limits::default();
     (limits.write_timeout, limits.unsent_bytes) = (WRITE_TIMEOUT, 16_384);
     let edge = Edge::builder().limits(limits).attach(&pubsub).unwrap();
@@ -184,6 +188,19 @@ async fn hostile(port: u16) -> std::io::Result<()> {
                 "/events",
                 web::get().to(async |request: HttpRequest, pubsub: web::Data<PubSub>| -> Answer {
                     Sse::subscribe(&pubsub).topic("t").message::<Word>().respond(&request).await
+                }),
+            )
+            .route(
+                "/history",
+                web::get().to(async |request: HttpRequest, pubsub: web::Data<PubSub>| -> Answer {
+                    Sse::subscribe(&pubsub).topic("h").message::<Word>().durable().respond(&request).await
+                }),
+            )
+            .route(
+                "/append",
+                web::post().to(async |pubsub: web::Data<PubSub>| -> Answer {
+                    pubsub.append("h", &word(&"x".repeat(60_000))).await?;
+                    Ok(HttpResponse::Ok().finish())
                 }),
             )
             .route(
@@ -222,10 +239,7 @@ fn stat(addr: SocketAddr, field: &str) -> u64 {
 
 /// A connection that asks and never reads: small buffers, so that it is full soon.
 fn stalled(addr: SocketAddr, websocket: bool) -> TcpStream {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4_096).unwrap();
-    socket.connect(&addr.into()).unwrap();
-    let mut socket = TcpStream::from(socket);
+    let mut socket = narrow(addr);
     if websocket {
         let head = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         write!(socket, "GET /ws HTTP/1.1\r\nHost: {addr}\r\n{head}\r\n").unwrap();
@@ -234,6 +248,56 @@ fn stalled(addr: SocketAddr, websocket: bool) -> TcpStream {
         write!(socket, "GET /events HTTP/1.1\r\nHost: {addr}\r\n\r\n").unwrap();
     }
     socket
+}
+
+fn narrow(addr: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    socket.connect(&addr.into()).unwrap();
+    socket.into()
+}
+
+/// A scanner that asked for `/ws` was answered 500, as if the server had failed.
+#[test]
+fn what_is_no_handshake_is_the_clients_mistake() {
+    let server = process();
+    let of = |headers: &str| {
+        let mut socket = TcpStream::connect(server.addr).unwrap();
+        write!(socket, "GET /ws HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\r\n", server.addr).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
+    assert_eq!(of(""), "400");
+    assert_eq!(of(upgrade), "400");
+    assert_eq!(of(&format!("{upgrade}Sec-WebSocket-Version: 12\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n")), "400");
+    assert_eq!(of(&format!("{upgrade}Sec-WebSocket-Version: 13\r\n")), "400");
+}
+
+/// Each client that asked for a long history and read none of it held two pages of 1 MiB: 500 of them a gigabyte.
+#[test]
+fn clients_that_ask_for_history_and_never_read_it_hold_little_of_it() {
+    let (count, server) = (size("HOSTILE_STALLED", 200), process());
+    let addr = server.addr;
+    for _ in 0..50 {
+        assert_eq!(http(addr, "POST", "/append").unwrap().0, 200);
+    }
+    let before = server.status("VmRSS:");
+    let sockets: Vec<_> = (0..count)
+        .map(|_| {
+            let mut socket = narrow(addr);
+            write!(socket, "GET /history?last_event_id=0-0 HTTP/1.1\r\nHost: {addr}\r\n\r\n").unwrap();
+            socket
+        })
+        .collect();
+    wait_for("the clients are there", || stat(addr, "sessions") > 0);
+    wait_for("they are gone", || stat(addr, "sessions") == 0);
+    drop(sockets);
+    let peak = server.status("VmHWM:");
+    println!("{count} clients; RSS {before} kB, at most {peak} kB");
+    // Each: two pages of an entry of 60 kB, one being sent, and what actix-web buffers.
+    assert!(peak < before + count * 500, "{before} kB, then {peak} kB");
 }
 
 #[test]

@@ -238,6 +238,7 @@ fn requests_that_are_none_are_refused_with_a_code_and_change_nothing() {
         let mut client = Client::connect(addr, "").await;
         let refusals = [
             (json!(1), "bad_request"),
+            (json!(["ping", 1, null, null, null, null, null, null, null]), "bad_request"),
             (json!({"type":"dance","ref":1}), "bad_request"),
             (json!({"type":"subscribe","ref":1,"topic":"x".repeat(256)}), "topic"),
             (json!({"type":"subscribe","ref":1,"topic":"a","last_id":"0-0"}), "not_durable"),

@@ -64,6 +64,7 @@ use crate::web::dashboard::routes::Site;
 /// | `/_pubsub/groups` | [`PubSub::log_topics`] with what this node does for each group; pages by `after=` the `next` of the page before |
 /// | `/_pubsub/nodes` | [`ClusterStats`](crate::cluster::ClusterStats) and [`PubSub::nodes`] |
 /// | `/_pubsub/live` | server-sent events: the overview, once a second |
+/// | `/_pubsub/metrics` | for Prometheus, with the feature `prometheus` |
 ///
 /// Lists take `q` (a part of a topic, an actor's type, metadata or a group, in any case), `sort` and `dir` (`asc`, `desc`), `page` and `per` (200 at most), and tell how many
 /// there are. Anything else is refused with status 400, with the limit and the value.
@@ -138,15 +139,18 @@ impl Dashboard {
 
 impl HttpServiceFactory for Dashboard {
     fn register(self, config: &mut AppService) {
+        #[cfg(feature = "prometheus")]
+        let metrics = crate::web::metrics(&self.pubsub, &crate::metrics::MetricsOptions::new());
         let site = Site { board: Board::of(&self.pubsub), pubsub: self.pubsub };
         let guard = Arc::new(self.guard);
         let guarded = from_fn(move |request: ServiceRequest, next: Next<BoxBody>| {
             let guard = Arc::clone(&guard);
             async move { guard.pass(request, next).await }
         });
-        let scope = web::scope(&self.path).app_data(web::Data::new(site)).configure(routes::configure);
-        // The place for a route `/metrics`: what is registered here is behind the guard.
-        scope.wrap(guarded).register(config);
+        let scope = web::scope(&self.path).app_data(web::Data::new(site));
+        #[cfg(feature = "prometheus")]
+        let scope = scope.route("/metrics", metrics);
+        scope.configure(routes::configure).wrap(guarded).register(config);
     }
 }
 

@@ -64,6 +64,7 @@ const INCIDENTS = {
   delivery_failed: (of) => ["warn", "A consumer failed; the entry comes again", [of.topic, of.group], `${of.entry}: ${of.reason}`],
   dead_letter: (of) => ["bad", "Dead letter: an entry was given up", [of.topic, of.group], `${of.entry}: ${of.reason}`],
   undecodable: (of) => ["bad", "Cannot be decoded", [of.topic, of.message], of.error],
+  unknown_message: (of) => ["bad", "Has a name that no type here has", [of.topic, of.message], "Builder::message gives it one"],
   node_down: (of) => ["bad", "A node has gone", [of.name], `${of.node}: ${of.reason}`],
   node_up: (of) => ["good", "A node is here", [of.name], of.node],
   link_down: (of) => ["bad", "The link to the engine is lost", [], of.reason],
