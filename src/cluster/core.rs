@@ -417,15 +417,13 @@ impl Core {
         if !self.counts(frame.origin, now) {
             return Received::Deliver { topic, frame };
         }
-        let verdict = if !direct && self.is_early(frame.origin, &topic) {
-            self.seen.early(frame.origin, &subject, frame.epoch, frame.seq)
-        } else {
-            self.seen.frame(frame.origin, &subject, frame.epoch, frame.seq)
-        };
-        match verdict {
+        match self.seen.frame(frame.origin, &subject, frame.epoch, frame.seq) {
             Verdict::Old => Received::Old,
             Verdict::New { lost } => {
-                self.lost(frame.origin, (!direct).then(|| topic.clone()), lost);
+                // What comes by chance, from before it was asked for or soon after, may have gaps.
+                if lost > 0 && (direct || !self.is_early(frame.origin, &topic)) {
+                    self.lost(frame.origin, (!direct).then(|| topic.clone()), lost);
+                }
                 Received::Deliver { topic, frame }
             }
         }

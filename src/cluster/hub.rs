@@ -328,7 +328,7 @@ impl Hub {
             Prepared::Frame(outbound) => outbound,
             Prepared::Not(crossing, subject) => return self.not_sent(crossing, subject),
         };
-        let (bytes, subject) = (outbound.frame.len(), outbound.subject.clone());
+        let bytes = outbound.frame.len();
         let queued = match self.options.overflow {
             LinkOverflow::Refuse => self.outbound.push(outbound, bytes),
             LinkOverflow::DropOldest => self.outbound.push_over(outbound, bytes, |old| old.frame.len()).map(|old| {
@@ -337,28 +337,27 @@ impl Hub {
                 }
             }),
         };
-        self.queued(queued, subject)
+        match queued {
+            Ok(()) => Crossing::Queued,
+            Err((Refused::Full, outbound)) => self.not_sent(Crossing::Full, Some(outbound.subject)),
+            // The pub/sub is shut down; who listens is told that this node has left.
+            Err((Refused::Closed, _)) => Crossing::LinkDown,
+        }
     }
 
     /// As [`send`](Self::send), but waits for room.
     pub(crate) async fn send_async(&self, prepared: Prepared) -> Crossing {
         match prepared {
             Prepared::Frame(outbound) => {
-                let (bytes, subject) = (outbound.frame.len(), outbound.subject.clone());
+                let bytes = outbound.frame.len();
                 let mut outbound = Some(outbound);
-                let queued = std::future::poll_fn(|cx| self.outbound.poll_push(cx, &mut outbound, bytes)).await;
-                self.queued(queued, subject)
+                match std::future::poll_fn(|cx| self.outbound.poll_push(cx, &mut outbound, bytes)).await {
+                    Ok(()) => Crossing::Queued,
+                    // It waits where it is full, so the pub/sub is shut down.
+                    Err(_) => Crossing::LinkDown,
+                }
             }
             Prepared::Not(crossing, subject) => self.not_sent(crossing, subject),
-        }
-    }
-
-    fn queued(&self, queued: Result<(), Refused>, subject: Subject) -> Crossing {
-        match queued {
-            Ok(()) => Crossing::Queued,
-            Err(Refused::Full) => self.not_sent(Crossing::Full, Some(subject)),
-            // The pub/sub is shut down; who listens is told that this node has left.
-            Err(Refused::Closed) => Crossing::LinkDown,
         }
     }
 

@@ -3,17 +3,19 @@
 //! A subject's numbers begin at 1 in an epoch of their own; epochs only ever grow, so an origin may forget a subject and begin anew. What a receiver
 //! got first from an origin on a subject is where it begins to count: what was lost before that is not seen.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::time::Duration;
 use std::time::Instant;
 
 use crate::cluster::subject::Subject;
 use crate::ids::NodeId;
+use crate::local::hash::BuildPrehashed;
 
 /// The numbers that this node gives.
 #[derive(Debug)]
 pub(crate) struct Sent {
-    subjects: HashMap<Subject, Count>,
+    subjects: HashMap<Subject, Count, BuildPrehashed>,
     epoch: u32,
     /// Subjects whose last number may not have arrived everywhere.
     open: Vec<Subject>,
@@ -32,7 +34,7 @@ struct Count {
 
 impl Sent {
     pub(crate) fn new(silent_loss: bool, subjects_max: usize) -> Self {
-        Self { subjects: HashMap::new(), epoch: 0, open: Vec::new(), silent_loss, subjects_max }
+        Self { subjects: HashMap::default(), epoch: 0, open: Vec::new(), silent_loss, subjects_max }
     }
 
     /// The epoch and the number of the next frame to a subject.
@@ -46,12 +48,7 @@ impl Sent {
     }
 
     fn advance(&mut self, subject: &Subject, by: u64, opens: bool, now: Instant) -> (u32, u64) {
-        if !self.subjects.contains_key(subject) {
-            self.make_room(now);
-            self.epoch += 1;
-            self.subjects.insert(subject.clone(), Count { epoch: self.epoch, seq: 0, at: now, open: false });
-        }
-        let Some(count) = self.subjects.get_mut(subject) else { return (self.epoch, by) };
+        let Some(count) = self.subjects.get_mut(subject) else { return self.begin(subject, by, opens, now) };
         count.seq += by;
         count.at = now;
         if opens && !count.open {
@@ -59,6 +56,17 @@ impl Sent {
             self.open.push(subject.clone());
         }
         (count.epoch, count.seq)
+    }
+
+    /// The first numbers of a subject, in an epoch of its own.
+    fn begin(&mut self, subject: &Subject, seq: u64, opens: bool, now: Instant) -> (u32, u64) {
+        self.make_room(now);
+        self.epoch += 1;
+        self.subjects.insert(subject.clone(), Count { epoch: self.epoch, seq, at: now, open: opens });
+        if opens {
+            self.open.push(subject.clone());
+        }
+        (self.epoch, seq)
     }
 
     /// Forgets the older half when there are too many: they begin anew in a later epoch.
@@ -115,7 +123,8 @@ impl Sent {
 /// The numbers that came from others.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    origins: HashMap<NodeId, HashMap<Subject, (u32, u64)>>,
+    /// A sender says which origin it is, so these are kept in order: what strangers choose is not hashed without a secret.
+    origins: BTreeMap<NodeId, HashMap<Subject, (u32, u64), BuildPrehashed>>,
 }
 
 /// What a number says.
@@ -145,14 +154,6 @@ impl Seen {
         }
         last.1 = seq;
         Verdict::New { lost: seq - before.1 - 1 }
-    }
-
-    /// As [`frame`](Self::frame), of what comes by chance, from before it was asked for or soon after: what is missing in between is not lost.
-    pub(crate) fn early(&mut self, origin: NodeId, subject: &Subject, epoch: u32, seq: u64) -> Verdict {
-        match self.frame(origin, subject, epoch, seq) {
-            Verdict::New { .. } => Verdict::New { lost: 0 },
-            Verdict::Old => Verdict::Old,
-        }
     }
 
     /// From now on what is missing is lost: what came before was early.

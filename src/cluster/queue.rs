@@ -45,15 +45,15 @@ impl<T> Queue<T> {
         Self { inner: Mutex::new(inner), len: AtomicUsize::new(0), items_max, bytes_max }
     }
 
-    /// Queues an item of so many bytes and wakes who takes. Never waits.
-    pub(crate) fn push(&self, item: T, bytes: usize) -> Result<(), Refused> {
+    /// Queues an item of so many bytes and wakes who takes, or gives it back. Never waits.
+    pub(crate) fn push(&self, item: T, bytes: usize) -> Result<(), (Refused, T)> {
         let mut inner = lock(&self.inner);
         if inner.closed {
-            return Err(Refused::Closed);
+            return Err((Refused::Closed, item));
         }
         if !self.fits(&inner, bytes) {
             inner.refused += 1;
-            return Err(Refused::Full);
+            return Err((Refused::Full, item));
         }
         self.add(inner, item, bytes);
         Ok(())
@@ -83,10 +83,10 @@ impl<T> Queue<T> {
     }
 
     /// As [`push`](Self::push), but where it is full the oldest items make room. Gives those.
-    pub(crate) fn push_over(&self, item: T, bytes: usize, size: impl Fn(&T) -> usize) -> Result<Vec<T>, Refused> {
+    pub(crate) fn push_over(&self, item: T, bytes: usize, size: impl Fn(&T) -> usize) -> Result<Vec<T>, (Refused, T)> {
         let mut inner = lock(&self.inner);
         if inner.closed {
-            return Err(Refused::Closed);
+            return Err((Refused::Closed, item));
         }
         let mut pushed_out = Vec::new();
         while !self.fits(&inner, bytes)
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_queue_takes_its_capacity_and_refuses_one_more() {
         let queue = Queue::new(2, 100);
-        assert_eq!((queue.push(1, 1), queue.push(2, 1), queue.push(3, 1)), (Ok(()), Ok(()), Err(Refused::Full)));
+        assert_eq!((queue.push(1, 1), queue.push(2, 1), queue.push(3, 1)), (Ok(()), Ok(()), Err((Refused::Full, 3))));
         assert_eq!((queue.len(), queue.refused(), queue.peak(), drained(&queue)), (2, 1, 2, vec![1, 2]));
         assert_eq!(queue.push(4, 1), Ok(()));
     }
@@ -212,9 +212,9 @@ mod tests {
     #[test]
     fn a_queue_is_bounded_in_bytes_but_takes_one_item_of_any_size() {
         let queue = Queue::new(10, 100);
-        assert_eq!((queue.push(1, 1_000), queue.push(2, 1)), (Ok(()), Err(Refused::Full)));
+        assert_eq!((queue.push(1, 1_000), queue.push(2, 1)), (Ok(()), Err((Refused::Full, 2))));
         assert_eq!(drained(&queue), [1]);
-        assert_eq!((queue.push(3, 60), queue.push(4, 40), queue.push(5, 1)), (Ok(()), Ok(()), Err(Refused::Full)));
+        assert_eq!((queue.push(3, 60), queue.push(4, 40), queue.push(5, 1)), (Ok(()), Ok(()), Err((Refused::Full, 5))));
     }
 
     #[cfg(feature = "zenoh")]
@@ -239,7 +239,7 @@ mod tests {
         let queue = Queue::new(2, 100);
         queue.push(1, 1).unwrap();
         queue.close();
-        assert_eq!((queue.push(2, 1), drained(&queue)), (Err(Refused::Closed), vec![1]));
+        assert_eq!((queue.push(2, 1), drained(&queue)), (Err((Refused::Closed, 2)), vec![1]));
     }
 
     #[test]

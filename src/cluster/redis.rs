@@ -20,6 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::AsyncConnectionConfig;
 use redis::Client;
+use redis::Cmd;
 use redis::ConnectionAddr;
 use redis::Pipeline;
 use redis::PushInfo;
@@ -293,8 +294,11 @@ impl Link for RedisLink {
                     && bytes < PIPELINE_BYTES
                     && let Some(Outgoing { subject, frame }) = frames.next()
                 {
+                    let name = subject.name(&cluster, ':');
+                    let mut command = Cmd::with_capacity(3, PUBLISH.len() + name.len() + frame.len());
+                    command.arg(PUBLISH).arg(name).arg(&*frame);
+                    pipeline.add_command(command);
                     bytes += frame.len();
-                    pipeline.cmd("PUBLISH").arg(subject.name(&cluster, ':')).arg(&*frame);
                 }
                 let answered = Answered { permit, heard: Arc::clone(&heard) };
                 publish(connection.clone(), pipeline, answered, &fate).await;
@@ -373,6 +377,7 @@ async fn publish(mut connection: MultiplexedConnection, pipeline: Pipeline, then
     }
 }
 
+const PUBLISH: &str = "PUBLISH";
 /// Pipelines that are not answered; with [`PIPELINE_BYTES`] they bound what is on its way to 4 MiB and one frame each.
 const PIPELINES_MAX: u32 = 16;
 /// So many bytes of frames end a pipeline: an answer then comes in time over a slow network, too.

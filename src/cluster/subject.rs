@@ -72,7 +72,8 @@ impl Subject {
     /// ```
     pub fn name(&self, cluster: &ClusterName, separator: char) -> String {
         let topic_bytes = if let Self::Topic(topic) = self { topic.as_str().len() } else { 16 };
-        let mut name = String::with_capacity(PREFIX.len() + cluster.0.len() + 4 + topic_bytes + topic_bytes / 4);
+        // Exact where nothing is escaped: then nothing has to grow or shrink.
+        let mut name = String::with_capacity(PREFIX.len() + cluster.0.len() + 4 + topic_bytes);
         name.push_str(PREFIX);
         name.push(separator);
         name.push_str(&cluster.0);
@@ -96,8 +97,12 @@ impl Subject {
 }
 
 fn escape(text: &str, into: &mut String) {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_:=@+~".contains(&byte);
+    if text.bytes().all(plain) {
+        return into.push_str(text);
+    }
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_:=@+~".contains(&byte) {
+        if plain(byte) {
             into.push(char::from(byte));
         } else {
             let digit = |four: u8| char::from(b"0123456789ABCDEF"[usize::from(four)]);
