@@ -14,7 +14,7 @@ use crate::turn::PER_CLIENT;
 use crate::turn::Pair;
 use crate::turn::Phase;
 
-/// The healthy ones' latency alone, alone again, which is the noise, and beside the stalled ones.
+/// The healthy ones' latency on a server of their own, once more there, which is the noise, and on one with stalled ones.
 struct Took {
     alone: Phase,
     again: Phase,
@@ -30,7 +30,7 @@ pub(crate) fn compare(args: &Args, rounds: usize) {
     for round in 0..rounds {
         for turned in 0..ours.len() {
             let at = (turned + round) % ours.len();
-            rows[at].push(take(ours[at], clients, broadcasts));
+            rows[at].push(take(ours[at], clients, broadcasts, round));
             eprintln!("load {:.2}: round {}, {}", machine::load(), round + 1, ours[at].name);
         }
     }
@@ -60,26 +60,42 @@ pub(crate) fn compare(args: &Args, rounds: usize) {
     }
 }
 
-fn take(server: &Server, clients: usize, broadcasts: u32) -> Took {
+/// Two servers, one after the other, each round the other one first.
+fn take(server: &Server, clients: usize, broadcasts: u32, round: usize) -> Took {
+    let turn = |crowd| turn(server, clients, broadcasts, crowd);
+    let (alone, beside) = if round.is_multiple_of(2) {
+        let alone = turn(false);
+        (alone, turn(true))
+    } else {
+        let beside = turn(true);
+        (turn(false), beside)
+    };
+    Took { alone: alone.0, again: alone.1, beside: beside.0 }
+}
+
+/// Two phases after the same beginning.
+fn turn(server: &Server, clients: usize, broadcasts: u32, crowd: bool) -> (Phase, Phase) {
     let process = Child::server(server.name);
     let port = process.answer("port").parse().expect("a port");
     let mut pair = Pair::of(process, Child::load(server.name, port, clients));
-    let gap = PER_CLIENT * clients as u32;
-    // The first ones pay for buffers.
-    pair.phase(3, BURST, Duration::ZERO);
-    let alone = pair.calm_phase(1, broadcasts, gap);
-    let again = pair.calm_phase(1, broadcasts, gap);
-    let mut crowd = Child::crowd(server.name, port, clients);
-    crowd.answer("ready");
-    crowd.tell("stall");
-    crowd.answer("stalled");
+    let crowd = crowd.then(|| {
+        let mut crowd = Child::crowd(server.name, port, clients);
+        crowd.answer("ready");
+        crowd.tell("stall");
+        crowd.answer("stalled");
+        crowd
+    });
     // More than all buffers on the way take.
     pair.phase(FILL / BURST, BURST, Duration::ZERO);
-    let beside = pair.phase(1, broadcasts, gap);
-    crowd.tell("look");
-    let stalled: usize = crowd.answer("looked").parse().expect("a number");
-    assert!(stalled == clients, "only {stalled} of {clients} were there to the end");
-    Took { alone, again, beside }
+    let gap = PER_CLIENT * clients as u32;
+    let first = pair.phase(1, broadcasts, gap);
+    if let Some(mut crowd) = crowd {
+        crowd.tell("look");
+        let stalled: usize = crowd.answer("looked").parse().expect("a number");
+        assert!(stalled == clients, "only {stalled} of {clients} were there to the end");
+        return (first, first);
+    }
+    (first, pair.phase(1, broadcasts, gap))
 }
 
 const CLIENTS: usize = 1_000;

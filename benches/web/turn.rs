@@ -84,7 +84,7 @@ impl Pair {
     }
 
     /// A phase, again if another process was in its way.
-    pub(crate) fn calm_phase(&mut self, times: u32, broadcasts: u32, gap: Duration) -> Phase {
+    fn calm_phase(&mut self, times: u32, broadcasts: u32, gap: Duration) -> Phase {
         let mut phase = self.phase(times, broadcasts, gap);
         for _ in 1..ATTEMPTS {
             if phase.delay().is_some() {
