@@ -167,12 +167,18 @@ impl Handler<Event<Tick>> for Reader {
 /// Actors on an arbiter of their own, each with its topics, until the test ends.
 fn crowd(pubsub: &PubSub, topics: Vec<Vec<String>>) {
     let (of, subscriptions) = (pubsub.clone(), topics.iter().map(Vec::len).sum::<usize>());
+    let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
             let _actors: Vec<_> = topics.into_iter().map(|topics| Reader { pubsub: of.clone(), topics }.start()).collect();
+            // They subscribe when they start, which is before this comes round again.
+            actix_web::rt::task::yield_now().await;
+            tell.send(()).unwrap();
             std::future::pending::<()>().await;
         });
     });
+    // Not by looking at once and again: each look takes the lock that the subscribing needs.
+    told.recv().unwrap();
     spin_until("all have subscribed", || pubsub.summary().subscriptions_total == subscriptions);
 }
 
