@@ -538,9 +538,12 @@ impl Shard {
                 return Turn::Again;
             }
         }
-        self.tell_stuck();
         // What was woken and dropped above may have broadcast from this very thread, which finds nobody asleep to wake.
-        if self.with(|table| table.is_fanning() || !table.is_settled()) {
+        let (more, overrun) = self.with(|table| (table.is_fanning() || !table.is_settled(), table.overrun()));
+        if let Some(topic) = overrun {
+            self.tell_stuck(topic);
+        }
+        if more {
             return Turn::Again;
         }
         if self.port.is_closed() && self.port.is_empty() {
@@ -550,8 +553,8 @@ impl Shard {
     }
 
     /// Looks for who takes nothing while his topic overflows.
-    fn tell_stuck(&self) {
-        let Some((topic, end)) = self.with(|table| Some((table.overrun()?, table.members_end()))) else { return };
+    fn tell_stuck(&self, topic: u32) {
+        let end = self.with(|table| table.members_end());
         let mut left = STUCK_TOLD_MAX;
         for from in (0..end).step_by(STUCK_PER_LOCK as usize) {
             left -= self.with(|table| table.tell_stuck(topic, from, from + STUCK_PER_LOCK, left));

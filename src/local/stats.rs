@@ -188,15 +188,15 @@ impl Slowest {
     }
 }
 
-/// Ordered by how far behind it is: in time, then in events.
+/// Ordered by how far behind it is.
 struct Slow(SubscriptionStats);
 
 impl Slow {
     fn rank(&self) -> (u64, u64, u64, Reverse<&Topic>, Reverse<SubscriberId>) {
         let Self(of) = self;
-        let behind = of.oldest_ms.unwrap_or(0).max(of.stalled_ms);
+        let (behind, depth, missed) = of.slowness();
         // The names, so that two looks at the same thing show the same order.
-        (behind, of.depth, of.missed, Reverse(&of.topic), Reverse(of.subscriber))
+        (behind, depth, missed, Reverse(&of.topic), Reverse(of.subscriber))
     }
 }
 
@@ -278,6 +278,11 @@ impl ArbiterStats {
 }
 
 impl SubscriptionStats {
+    /// How far behind it is: in time, then in events. Where nothing waits it is less than wherever something does.
+    pub(crate) fn slowness(&self) -> (u64, u64, u64) {
+        (self.oldest_ms.unwrap_or(0).max(self.stalled_ms), self.depth, self.missed)
+    }
+
     pub(crate) fn read(table: &Table, member: &Member, arbiter: u32, now: Tick) -> Option<Self> {
         let waiting = table.effective(member);
         let (topic, seat) = (table.topic(member.topic)?, table.seat_at(member.seat)?);

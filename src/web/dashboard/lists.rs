@@ -132,7 +132,7 @@ pub(crate) static SUBSCRIPTIONS: List<SubscriptionStats> = List {
     },
     sorts: &[
         // As `top_slow` has it.
-        down("slow", |one, other| slowness(one).cmp(&slowness(other))),
+        down("slow", |one, other| one.slowness().cmp(&other.slowness())),
         up("topic", |one, other| one.topic.cmp(&other.topic)),
         up("actor", |one, other| one.actor.cmp(other.actor)),
         up("message", |one, other| one.message.cmp(other.message)),
@@ -146,10 +146,6 @@ pub(crate) static SUBSCRIPTIONS: List<SubscriptionStats> = List {
         down("stalled", |one, other| one.stalled_ms.cmp(&other.stalled_ms)),
     ],
 };
-
-fn slowness(of: &SubscriptionStats) -> (bool, u64, u64, u64) {
-    (of.depth > 0, of.oldest_ms.unwrap_or(0).max(of.stalled_ms), of.depth, of.missed)
-}
 
 pub(crate) static ARBITERS: List<ArbiterStats> = List {
     finds: |of, needle| needle.is_in(&of.arbiter.to_string()) || (of.background && needle.is_in("background")),
