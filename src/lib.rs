@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod web;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod guide;
 
 pub use crate::event::Event;
 pub use crate::event::JsonError;

@@ -1,6 +1,11 @@
 //! The small examples of the web edge, run as a user runs them, and spoken to over real sockets as `curl` and a browser speak to them.
 #![allow(missing_docs)]
 
+#[cfg(feature = "redis")]
+#[allow(dead_code, unreachable_pub, reason = "not every test needs all of it")]
+#[path = "it/servers.rs"]
+mod servers;
+
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
@@ -52,6 +57,62 @@ fn sse_feed_goes_on_after_the_last_id_that_a_page_had() {
     assert_eq!(missed, (tick + 1..tick + 1 + missed.len() as u64).collect::<Vec<_>>());
     let (status, page) = server.request("GET /", "", "");
     assert!(status == 200 && page.contains("new EventSource(\"/prices\")"), "{page}");
+}
+
+// ---- tutorial --------------------------------------------------------------------------------------------------------
+
+/// A reader types what the guide shows; what is tested here is the file.
+#[test]
+fn the_tutorial_ends_with_the_example_of_that_name_word_for_word() {
+    let guide = include_str!("../src/docs/guide/tutorial.md");
+    let program = guide.split("```rust,no_run\n").last().and_then(|rest| rest.split("```").next()).expect("a program");
+    assert_eq!(program, include_str!("../examples/tutorial.rs"));
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn tutorial_is_one_chat_on_two_nodes_with_its_history() {
+    let redis = servers::Server::redis();
+    let node = || Server::start("tutorial", &["0", &redis.url()]);
+    let (here, there) = (node(), node());
+    let say = |node: &Server, text: &str| {
+        let (status, id) = node.request("POST /rooms/lobby", "", &format!(r#"{{"by":"Ann","text":"{text}"}}"#));
+        assert_eq!(status, 201, "{id}");
+        id.trim_matches('"').to_owned()
+    };
+    let first = say(&here, "before anybody listens");
+    let mut page = there.open("GET /rooms/lobby HTTP/1.1", "");
+    page.until(|text| text.contains(&first) && text.contains(r#"{"by":"Ann","text":"before anybody listens"}"#));
+    say(&here, "and now");
+    page.until(|text| text.contains("and now"));
+    // Who types crosses too, as soon as the nodes know of each other, and is not kept.
+    let until = std::time::Instant::now() + DEADLINE;
+    for round in 0.. {
+        assert!(std::time::Instant::now() < until, "after {round} rounds: {}", page.text);
+        assert_eq!(here.request("POST /rooms/lobby/typing", "", r#"{"by":"Ben"}"#).0, 202);
+        let mark = format!("round {round}");
+        say(&here, &mark);
+        page.until(|text| text.contains(&mark));
+        if page.text.contains("event: chat.typing") {
+            break;
+        }
+    }
+    // Two bots, one group: one answer.
+    say(&there, "/ping");
+    page.until(|text| text.contains("pong, Ann"));
+    let last = say(&here, "the end");
+    page.until(|text| text.contains(&last));
+    assert_eq!(page.text.matches("pong, Ann").count(), 1, "{}", page.text);
+
+    drop(here);
+    let missed = say(&there, "while it was away");
+    let here = node();
+    let mut again = here.open("GET /rooms/lobby HTTP/1.1", &format!("Last-Event-ID: {last}\r\n"));
+    let text = again.until(|text| text.contains(&missed));
+    assert!(!text.contains("before anybody listens") && !text.contains("the end"), "from there on: {text}");
+    let mut whole = here.open("GET /rooms/lobby HTTP/1.1", "");
+    let text = whole.until(|text| text.contains(&missed));
+    assert!(text.contains(&first) && !text.contains("chat.typing"), "{text}");
 }
 
 // ---- handlers --------------------------------------------------------------------------------------------------------
@@ -156,7 +217,7 @@ impl Server {
         let mut child = command.args(args).stdout(Stdio::piped()).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (mut stdout, mut line) = (BufReader::new(child.stdout.take().expect("it is piped")), String::new());
         stdout.read_line(&mut line).expect("it prints text");
-        let address = line.trim().strip_prefix(&format!("{example}: http://")).and_then(|rest| rest.strip_suffix('/'));
+        let address = line.trim().split_once("http://").and_then(|(_, rest)| rest.strip_suffix('/'));
         let address = address.unwrap_or_else(|| panic!("{example} says {line:?}")).to_owned();
         Self { child, address, _stdout: stdout }
     }
@@ -177,7 +238,8 @@ impl Server {
 
     /// The status and the body of a request that is answered at once.
     fn request(&self, line: &str, headers: &str, body: &str) -> (u16, String) {
-        let headers = format!("Connection: close\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{headers}", body.len());
+        let media = if body.starts_with('{') { "application/json" } else { "text/plain" };
+        let headers = format!("Connection: close\r\nContent-Type: {media}\r\nContent-Length: {}\r\n{headers}", body.len());
         let mut connection = self.open(&format!("{line} HTTP/1.1"), &headers);
         connection.bytes(body.as_bytes());
         let answer = connection.end();

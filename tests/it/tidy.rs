@@ -6,7 +6,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 /// Layers from below to above: a module may use those before it, and its own.
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 18] = [
     "sync",
     "topic",
     "ids",
@@ -24,6 +24,7 @@ const LAYERS: [&str; 17] = [
     "metrics",
     "web",
     "testing",
+    "guide",
 ];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
