@@ -138,3 +138,30 @@ fn every_guarantee_names_a_test_that_exists() {
         }
     }
 }
+
+/// The runbook of the guide and the alerts are one list.
+#[test]
+fn the_guide_says_what_to_do_on_each_alert_and_knows_no_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    let (alerts, guide) = (read("examples/grafana/alerts.yml"), read("src/docs/guide/operations.md"));
+    let rules: Vec<_> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let rows: Vec<_> = guide.lines().filter_map(|line| line.strip_prefix("| `ActixPubsub")?.split_once('`')).collect();
+    assert!(rules.len() > 10, "{} rules", rules.len());
+    assert_eq!(rules, rows.iter().map(|(name, _)| format!("ActixPubsub{name}")).collect::<Vec<_>>());
+}
+
+/// Each guide is shown in the crate's documentation, where its code is compiled and run.
+#[test]
+fn every_guide_is_part_of_the_documentation() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (module, readme) =
+        (fs::read_to_string(root.join("src/guide.rs")).unwrap(), fs::read_to_string(root.join("README.md")).unwrap());
+    let guides: Vec<_> = fs::read_dir(root.join("src/docs/guide")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(guides.len() > 5, "{guides:?}");
+    for guide in guides {
+        let name = guide.to_str().unwrap();
+        assert!(module.contains(&format!("include_str!(\"docs/guide/{name}\")")), "{name} is not in src/guide.rs");
+        assert!(readme.contains(&format!("(src/docs/guide/{name})")), "README does not lead to {name}");
+    }
+}
