@@ -230,7 +230,7 @@ pub enum ClusterError {
 impl fmt::Display for ClusterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name(_) => f.write_str("the cluster's name is refused"),
+            Self::Name(source) => write!(f, "the cluster's name is refused: {source}"),
             Self::NodeName { bytes, max } => write!(f, "the node's name is {bytes} bytes, the limit is {max}"),
             Self::Timing { heartbeat, failure_timeout } => write!(
                 f,
@@ -241,7 +241,7 @@ impl fmt::Display for ClusterError {
             Self::Queue { frames, max } => write!(f, "the cluster's queue is {frames} frames, it must be 1 to {max}"),
             Self::FrameBytes { bytes, min, max } => write!(f, "the longest frame is {bytes} bytes, it must be {min} to {max}"),
             Self::CodecName { name } => write!(f, "codec name {name:?} is empty, longer than 64 bytes, or that of another codec"),
-            Self::Transport(_) => f.write_str("the transport's settings are refused"),
+            Self::Transport(source) => write!(f, "the transport's settings are refused: {source}"),
         }
     }
 }
@@ -249,8 +249,8 @@ impl fmt::Display for ClusterError {
 impl std::error::Error for ClusterError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Name(source) => Some(source),
-            Self::Transport(source) => Some(source),
+            Self::Name(source) => source.source(),
+            Self::Transport(source) => source.source(),
             _ => None,
         }
     }

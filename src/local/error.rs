@@ -1,4 +1,7 @@
 //! Errors of the local core: one enum per operation. Knows no cause beyond its own data.
+//!
+//! What another enum of this crate says is part of the text, with its limit and its value, so that who prints only the error sees them. It is said once: `source` goes on with
+//! what that one comes from.
 
 use std::fmt;
 use std::io;
@@ -32,7 +35,7 @@ pub enum SubscribeError {
 impl fmt::Display for SubscribeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Topic(_) => f.write_str("cannot subscribe to this topic"),
+            Self::Topic(source) => write!(f, "cannot subscribe: {source}"),
             Self::Capacity { capacity, max } => write!(f, "capacity is {capacity} events, it must be 1 to {max}"),
             Self::NoArbiter => f.write_str("no arbiter runs on this thread, subscribe inside an actix system"),
             Self::Closed => f.write_str("the pub/sub was shut down"),
@@ -44,7 +47,7 @@ impl fmt::Display for SubscribeError {
 impl std::error::Error for SubscribeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Topic(source) => Some(source),
+            Self::Topic(source) => source.source(),
             Self::Background(source) => Some(&**source),
             Self::Capacity { .. } | Self::NoArbiter | Self::Closed => None,
         }
@@ -142,7 +145,7 @@ impl<M> fmt::Debug for BroadcastError<M> {
 impl<M> fmt::Display for BroadcastError<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Topic { .. } => f.write_str("cannot broadcast to this topic"),
+            Self::Topic { source, .. } => write!(f, "cannot broadcast: {source}"),
             Self::Closed { .. } => f.write_str("the pub/sub was shut down"),
             Self::Encode { .. } => f.write_str("cannot write this message for other nodes"),
             Self::TooLarge { bytes, max, .. } => write!(f, "message is {bytes} bytes as a frame, the limit is {max}"),
@@ -155,7 +158,7 @@ impl<M> fmt::Display for BroadcastError<M> {
 impl<M> std::error::Error for BroadcastError<M> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Topic { source, .. } => Some(source),
+            Self::Topic { source, .. } => source.source(),
             Self::Encode { source, .. } => Some(source),
             Self::Closed { .. } | Self::TooLarge { .. } | Self::NameTaken { .. } | Self::UnknownNode { .. } => None,
         }

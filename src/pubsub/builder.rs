@@ -194,9 +194,9 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PortCapacity { capacity, max } => write!(f, "port capacity is {capacity} events, it must be 1 to {max}"),
-            Self::Pattern(_) => f.write_str("no topic can fit the pattern of a retention"),
+            Self::Pattern(source) => write!(f, "no topic can fit the pattern of a retention: {source}"),
             Self::NameTaken { name, by } => write!(f, "message name {name:?} belongs to type {by} already"),
-            Self::Cluster(_) => f.write_str("the pub/sub cannot be of this cluster"),
+            Self::Cluster(source) => write!(f, "the pub/sub cannot be of this cluster: {source}"),
             Self::Thread(kind) => write!(f, "a thread did not start: {kind}"),
         }
     }
@@ -205,8 +205,8 @@ impl fmt::Display for BuildError {
 impl std::error::Error for BuildError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Pattern(source) => Some(source),
-            Self::Cluster(source) => Some(source),
+            Self::Pattern(source) => source.source(),
+            Self::Cluster(source) => source.source(),
             Self::PortCapacity { .. } | Self::NameTaken { .. } | Self::Thread(_) => None,
         }
     }

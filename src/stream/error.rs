@@ -1,4 +1,4 @@
-//! Errors of the log's verbs for actors: one enum per operation. Knows no cause beyond its own data.
+//! Errors of the log's verbs for actors: one enum per operation. Knows no cause beyond its own data. As those of the local core, they say what the errors in them say.
 
 use std::error::Error;
 use std::fmt;
@@ -49,10 +49,10 @@ impl fmt::Display for AppendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoLog => f.write_str(NO_LOG),
-            Self::Topic(_) => f.write_str("cannot append to this topic"),
+            Self::Topic(source) => write!(f, "cannot append: {source}"),
             Self::Encode { message, .. } => write!(f, "message of type {message} has no JSON form"),
             Self::NameTaken { name, by } => name_taken(f, name, by),
-            Self::Store(_) => f.write_str("the store did not append"),
+            Self::Store(source) => write!(f, "the store did not append: {source}"),
             Self::Closed => f.write_str(CLOSED),
         }
     }
@@ -61,9 +61,9 @@ impl fmt::Display for AppendError {
 impl Error for AppendError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Topic(source) => Some(source),
+            Self::Topic(source) => source.source(),
             Self::Encode { source, .. } => Some(&**source),
-            Self::Store(source) => Some(source),
+            Self::Store(source) => source.source(),
             Self::NoLog | Self::NameTaken { .. } | Self::Closed => None,
         }
     }
@@ -103,7 +103,8 @@ impl fmt::Display for FollowError {
         match self {
             Self::NoLog => f.write_str(NO_LOG),
             Self::NameTaken { name, by } => name_taken(f, name, by),
-            Self::Subscribe(_) => f.write_str("cannot follow this topic"),
+            Self::Subscribe(SubscribeError::Topic(source)) => write!(f, "cannot follow: {source}"),
+            Self::Subscribe(source) => write!(f, "cannot follow: {source}"),
         }
     }
 }
@@ -111,7 +112,7 @@ impl fmt::Display for FollowError {
 impl Error for FollowError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Subscribe(source) => Some(source),
+            Self::Subscribe(source) => source.source(),
             Self::NoLog | Self::NameTaken { .. } => None,
         }
     }
@@ -168,8 +169,8 @@ impl fmt::Display for ConsumeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoLog => f.write_str(NO_LOG),
-            Self::Topic(_) => f.write_str("cannot consume this topic"),
-            Self::Name(_) => f.write_str("cannot consume under this name"),
+            Self::Topic(source) => write!(f, "cannot consume: {source}"),
+            Self::Name(source) => write!(f, "cannot consume: {source}"),
             Self::NameTaken { name, by } => name_taken(f, name, by),
             Self::DeadLetterTopic(topic) => write!(f, "dead letters of topic {topic} cannot go to that topic"),
             Self::GroupType { name, other } => write!(f, "group is consumed as {other:?} on this node, not as {name:?}"),
@@ -182,8 +183,8 @@ impl fmt::Display for ConsumeError {
 impl Error for ConsumeError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Topic(source) => Some(source),
-            Self::Name(source) => Some(source),
+            Self::Topic(source) => source.source(),
+            Self::Name(source) => source.source(),
             Self::NoLog
             | Self::NameTaken { .. }
             | Self::DeadLetterTopic(_)

@@ -329,7 +329,7 @@ pub enum EdgeError {
 impl fmt::Display for EdgeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Limit(_) => f.write_str("the edge's limits are refused"),
+            Self::Limit(source) => write!(f, "the edge's limits are refused: {source}"),
             Self::Attached => f.write_str("the pub/sub has an edge already"),
         }
     }
@@ -338,7 +338,7 @@ impl fmt::Display for EdgeError {
 impl std::error::Error for EdgeError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Limit(source) => Some(source),
+            Self::Limit(source) => source.source(),
             Self::Attached => None,
         }
     }

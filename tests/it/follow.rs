@@ -502,9 +502,14 @@ fn what_cannot_be_appended_or_followed_is_refused_with_its_reason() {
         let limits = Limits::default().entry_bytes(20);
         let store = MemoryStore::with(limits, Duration::from_secs(1), actix_pubsub::log::Clock::system());
         let pubsub = PubSub::builder().log(store).build().unwrap();
-        assert!(matches!(pubsub.append("", &Note(1)).await, Err(AppendError::Topic(_))));
+        let nameless = pubsub.append("", &Note(1)).await.unwrap_err();
+        assert!(matches!(nameless, AppendError::Topic(_)));
+        assert_eq!(nameless.to_string(), "cannot append: topic is empty, it needs 1 to 255 bytes");
+        let nameless = pubsub.stream_from::<Note>("", Position::Start).unwrap_err();
+        assert_eq!(nameless.to_string(), "cannot follow: topic is empty, it needs 1 to 255 bytes");
         let refused = pubsub.append("t", &Word("x".repeat(10))).await.unwrap_err();
         assert!(matches!(refused, AppendError::Store(StoreError::TooLarge { bytes: 21, max: 20, .. })), "{refused:?}");
+        assert_eq!(refused.to_string(), "the store did not append: entry 0 is 21 bytes, the limit is 20");
         pubsub.append("t", &Note(1)).await.unwrap();
         let impostor = pubsub.append("t", &Impostor).await.unwrap_err();
         assert!(impostor.to_string().contains("support::Note"), "{impostor}");
@@ -516,6 +521,7 @@ fn what_cannot_be_appended_or_followed_is_refused_with_its_reason() {
         assert!(matches!(twice, BuildError::NameTaken { name: "test.note", .. }));
         let pattern = PubSub::builder().retain("a*b", Retention::forever()).build().unwrap_err();
         assert!(matches!(pattern, BuildError::Pattern(_)));
+        assert!(pattern.to_string().ends_with("topic holds the forbidden character '*' at byte 1"), "{pattern}");
     });
 }
 

@@ -1,6 +1,5 @@
 //! Bad input: a typed error that names the limit and the value, and nothing done.
 
-use std::error::Error;
 
 use actix::prelude::*;
 use actix_pubsub::BroadcastError;
@@ -29,12 +28,13 @@ fn a_bad_topic_is_refused_by_every_verb_and_the_message_comes_back() {
         ] {
             let error = pubsub.stream::<Note>(name).unwrap_err();
             assert!(matches!(&error, SubscribeError::Topic(source) if *source == why));
-            assert_eq!(error.source().unwrap().to_string(), why.to_string());
+            assert_eq!(error.to_string(), format!("cannot subscribe: {why}"));
             assert!(
                 matches!(pubsub.subscribe_addr::<Note, _>(&probe, name), Err(SubscribeError::Topic(source)) if source == why)
             );
             let error = pubsub.broadcast(name, Note(5)).unwrap_err();
             assert!(matches!(&error, BroadcastError::Topic { source, .. } if *source == why));
+            assert_eq!(error.to_string(), format!("cannot broadcast: {why}"));
             assert_eq!(error.into_message(), Note(5));
             assert_eq!(pubsub.local_broadcast_async(name, Note(6)).await.unwrap_err().into_message(), Note(6));
             assert_eq!((pubsub.subscribers(name), pubsub.unsubscribe::<Note>(&probe, name)), (0, false));
