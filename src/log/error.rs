@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
+#[cfg(feature = "embedded")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -74,6 +76,8 @@ pub enum StoreError {
     },
     /// The store was written by a version that this one cannot read. Nothing was changed.
     Version {
+        /// Its file, where it is one.
+        path: Option<PathBuf>,
         /// What it says it is.
         found: u64,
         /// What this version can read.
@@ -83,6 +87,13 @@ pub enum StoreError {
     Locked {
         /// Its file.
         path: PathBuf,
+    },
+    /// The store's file cannot be opened or made.
+    File {
+        /// Where it is, or was to be.
+        path: PathBuf,
+        /// What the system said.
+        source: Cause,
     },
     /// The engine refused, for a reason that trying again does not mend: no permission, a key of another kind.
     Engine {
@@ -97,6 +108,17 @@ impl StoreError {
     /// Trying again may help without anything else changing.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Full { .. })
+    }
+
+    /// Says which file it is about: for what comes up when that is opened.
+    #[cfg(feature = "embedded")]
+    pub(crate) fn of_file(self, file: &Path) -> Self {
+        match self {
+            Self::Corrupt { at, detail } => Self::Corrupt { at: format!("{at}, of {}", file.display()), detail },
+            Self::Version { found, supported, .. } => Self::Version { path: Some(file.to_owned()), found, supported },
+            Self::Engine { source } => Self::File { path: file.to_owned(), source },
+            other => other,
+        }
     }
 
     /// Says which topic it is about, where the engine's own words do not.
@@ -155,7 +177,13 @@ impl fmt::Display for StoreError {
             Self::Unavailable { outcome: Outcome::Unknown, .. } => f.write_str("store is unavailable, it may have been done"),
             Self::Full { .. } => f.write_str("store has no room to write"),
             Self::Corrupt { at, detail } => write!(f, "store is damaged at {at}: {detail}"),
-            Self::Version { found, supported } => write!(f, "store has format version {found}, supported is {supported}"),
+            Self::Version { path: Some(path), found, supported } => {
+                write!(f, "store {} has format version {found}, supported is {supported}", path.display())
+            }
+            Self::Version { path: None, found, supported } => {
+                write!(f, "store has format version {found}, supported is {supported}")
+            }
+            Self::File { path, source } => write!(f, "cannot open store {}: {source}", path.display()),
             Self::Locked { path } => write!(f, "store {} is open elsewhere", path.display()),
             Self::Engine { .. } => f.write_str("store's engine refused"),
             Self::Closed => f.write_str("store is closed"),
@@ -167,6 +195,7 @@ impl Error for StoreError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Unavailable { source, .. } | Self::Full { source } | Self::Engine { source } => Some(&**source),
+            Self::File { source, .. } => source.source(),
             _ => None,
         }
     }

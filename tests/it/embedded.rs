@@ -164,6 +164,7 @@ async fn embedded_refuses_what_is_no_store_or_of_another_version_and_leaves_it_a
         std::fs::write(&file, content).unwrap();
         let refused = EmbeddedStore::open(&file);
         assert!(matches!(&refused, Err(StoreError::Corrupt { at, .. }) if at.contains("head")), "{refused:?}");
+        names(refused.unwrap_err(), &file);
         assert_eq!(std::fs::read(&file).unwrap(), content);
     }
     std::fs::remove_file(&file).unwrap();
@@ -175,9 +176,19 @@ async fn embedded_refuses_what_is_no_store_or_of_another_version_and_leaves_it_a
     bytes[40..44].copy_from_slice(&sum.to_le_bytes());
     std::fs::write(&file, &bytes).unwrap();
     let later = EmbeddedStore::open(&file);
-    assert!(matches!(later, Err(StoreError::Version { found: 7, supported: 1 })), "{later:?}");
+    assert!(matches!(later, Err(StoreError::Version { found: 7, supported: 1, .. })), "{later:?}");
+    names(later.unwrap_err(), &file);
     assert_eq!(std::fs::read(&file).unwrap(), bytes);
-    assert!(matches!(EmbeddedStore::open(folder.file().join("nowhere")), Err(StoreError::Engine { .. })));
+    let nowhere = folder.file().join("nowhere");
+    let refused = EmbeddedStore::open(&nowhere).unwrap_err();
+    assert!(matches!(&refused, StoreError::File { path, .. } if *path == nowhere), "{refused:?}");
+    names(refused, &nowhere);
+}
+
+/// An error at the opening said that the engine refused, or that the head was damaged, and not of which file: a program with two has to be told.
+fn names(error: StoreError, file: &std::path::Path) {
+    let text = error.to_string();
+    assert!(text.contains(&*file.to_string_lossy()), "{text}");
 }
 
 fn crc(bytes: &[u8]) -> u32 {

@@ -86,7 +86,7 @@ pub(super) fn read_phase(disk: &Disk) -> Result<Phase, StoreError> {
         return Err(corrupt("the checksum of the head is wrong"));
     }
     if number(16) != FORMAT {
-        return Err(StoreError::Version { found: number(16), supported: FORMAT });
+        return Err(StoreError::Version { path: None, found: number(16), supported: FORMAT });
     }
     match number(24) {
         0 => Ok(Phase::New),

@@ -131,9 +131,10 @@ impl EmbeddedBuilder {
     ///
     /// # Errors
     /// [`Locked`](StoreError::Locked) while another process or handle has it open, [`Version`](StoreError::Version) if a later version wrote it,
-    /// [`Corrupt`](StoreError::Corrupt) if it is damaged or no store.
+    /// [`Corrupt`](StoreError::Corrupt) if it is damaged or no store, [`File`](StoreError::File) if the system does not let it be opened. Each names the file.
     pub fn open(self) -> Result<EmbeddedStore, StoreError> {
-        EmbeddedStore::open_on(disk::open_file(&self.path)?, self.settings)
+        let disk = disk::open_file(&self.path);
+        disk.and_then(|disk| EmbeddedStore::open_on(disk, self.settings)).map_err(|error| error.of_file(&self.path))
     }
 }
 
