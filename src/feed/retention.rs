@@ -1,5 +1,6 @@
 //! Retention: how much of which topics is kept. Knows no store.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::log::Trim;
@@ -20,12 +21,12 @@ impl Retention {
         Self::default()
     }
 
-    /// The newest `max` entries.
+    /// The newest `max` entries, 1 at least: checked by `build`.
     pub fn entries(max: u64) -> Self {
         Self { entries: Some(max), age: None }
     }
 
-    /// Entries of at most this age.
+    /// Entries of at most this age, 1 ms at least: checked by `build`.
     pub fn age(max: Duration) -> Self {
         Self { entries: None, age: Some(max) }
     }
@@ -34,6 +35,11 @@ impl Retention {
     pub fn and_age(mut self, max: Duration) -> Self {
         self.age = Some(max);
         self
+    }
+
+    /// No entry ever stays.
+    pub(crate) fn keeps_nothing(&self) -> bool {
+        self.entries == Some(0) || self.age.is_some_and(|age| age.as_millis() == 0)
     }
 
     pub(crate) fn on_append(&self) -> Option<Trim> {
@@ -66,11 +72,33 @@ impl Pattern {
     }
 }
 
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.name, if self.prefix { "*" } else { "" })
+    }
+}
+
+impl fmt::Display for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.entries, self.age) {
+            (None, None) => f.write_str("everything"),
+            (Some(entries), None) => write!(f, "{entries} entries"),
+            (None, Some(age)) => write!(f, "entries of {} ms", age.as_millis()),
+            (Some(entries), Some(age)) => write!(f, "{entries} entries of {} ms", age.as_millis()),
+        }
+    }
+}
+
 /// Which topics keep how much: of the patterns that fit, the first given.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Retentions(Vec<(Pattern, Retention)>);
 
 impl Retentions {
+    /// The first pattern.
+    pub(crate) fn first(&self) -> Option<String> {
+        self.0.first().map(|(pattern, _)| pattern.to_string())
+    }
+
     pub(crate) fn add(&mut self, pattern: &str, retention: Retention) -> Result<(), TopicError> {
         self.0.push((Pattern::parse(pattern)?, retention));
         Ok(())

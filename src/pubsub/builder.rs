@@ -120,12 +120,14 @@ impl Builder {
     }
 
     /// How much of the topics that fit `pattern`, a name or the beginning of names and a `*`, the log keeps. Of several patterns that fit, the first given
-    /// counts; what none fits is kept forever.
+    /// counts; what none fits is kept forever. It needs a log; and one that would keep nothing is refused by `build`.
     pub fn retain(mut self, pattern: &str, retention: Retention) -> Self {
-        if let Ok(retentions) = &mut self.retention
-            && let Err(source) = retentions.add(pattern, retention)
-        {
-            self.retention = Err(BuildError::Pattern(source));
+        if let Ok(retentions) = &mut self.retention {
+            let added = retentions.add(pattern, retention).map_err(BuildError::Pattern);
+            let nothing = || BuildError::KeepsNothing { pattern: pattern.to_owned(), retention };
+            if let Err(error) = added.and_then(|()| if retention.keeps_nothing() { Err(nothing()) } else { Ok(()) }) {
+                self.retention = Err(error);
+            }
         }
         self
     }
@@ -136,6 +138,9 @@ impl Builder {
             return Err(BuildError::PortCapacity { capacity: self.port_events, max: Self::PORT_CAPACITY_MAX });
         }
         let (retention, shared) = (self.retention?, Arc::new(Shared::new(self.port_events)));
+        if let (None, Some(pattern)) = (&self.store, retention.first()) {
+            return Err(BuildError::RetainsNoLog { pattern });
+        }
         let hub = match self.cluster {
             Some((transport, options)) => match Hub::start(&shared, &self.types, transport, &options) {
                 Ok(hub) => Some(hub),
@@ -177,6 +182,18 @@ pub enum BuildError {
     },
     /// A pattern of `retain` that no topic can fit.
     Pattern(TopicError),
+    /// A retention that keeps no entry: of 0 entries, or of less than a millisecond.
+    KeepsNothing {
+        /// The topics that it was for.
+        pattern: String,
+        /// The refused one.
+        retention: Retention,
+    },
+    /// There is a retention and no log.
+    RetainsNoLog {
+        /// The topics that the first one was for.
+        pattern: String,
+    },
     /// Two message types with one `Payload::NAME`.
     NameTaken {
         /// The name.
@@ -195,6 +212,12 @@ impl fmt::Display for BuildError {
         match self {
             Self::PortCapacity { capacity, max } => write!(f, "port capacity is {capacity} events, it must be 1 to {max}"),
             Self::Pattern(source) => write!(f, "no topic can fit the pattern of a retention: {source}"),
+            Self::KeepsNothing { pattern, retention } => {
+                write!(f, "the retention of {pattern:?} keeps {retention}, it must be at least 1 entry and 1 ms")
+            }
+            Self::RetainsNoLog { pattern } => {
+                write!(f, "there is a retention of {pattern:?} and no log, give the builder a store by `log`")
+            }
             Self::NameTaken { name, by } => write!(f, "message name {name:?} belongs to type {by} already"),
             Self::Cluster(source) => write!(f, "the pub/sub cannot be of this cluster: {source}"),
             Self::Thread(kind) => write!(f, "a thread did not start: {kind}"),
@@ -207,7 +230,11 @@ impl std::error::Error for BuildError {
         match self {
             Self::Pattern(source) => source.source(),
             Self::Cluster(source) => source.source(),
-            Self::PortCapacity { .. } | Self::NameTaken { .. } | Self::Thread(_) => None,
+            Self::PortCapacity { .. }
+            | Self::KeepsNothing { .. }
+            | Self::RetainsNoLog { .. }
+            | Self::NameTaken { .. }
+            | Self::Thread(_) => None,
         }
     }
 }

@@ -525,6 +525,32 @@ fn what_cannot_be_appended_or_followed_is_refused_with_its_reason() {
     });
 }
 
+/// A limit of the log that nobody keeps was taken without a word, and a retention of nothing emptied its topics.
+#[test]
+fn a_retention_of_nothing_and_one_without_a_log_are_refused() {
+    system(async {
+        let said = |builder: actix_pubsub::Builder| builder.build().map(drop).map_err(|error| error.to_string());
+        let on_log = || PubSub::builder().log(MemoryStore::new());
+        for (retention, keeps) in [
+            (Retention::entries(0), "0 entries"),
+            (Retention::age(Duration::ZERO), "entries of 0 ms"),
+            (Retention::age(Duration::from_micros(999)), "entries of 0 ms"),
+            (Retention::entries(0).and_age(Duration::from_secs(1)), "0 entries of 1000 ms"),
+        ] {
+            let refused = said(on_log().retain("a:*", Retention::entries(1)).retain("b:*", retention));
+            let why = format!("the retention of \"b:*\" keeps {keeps}, it must be at least 1 entry and 1 ms");
+            assert_eq!(refused, Err(why));
+        }
+        assert_eq!(
+            said(on_log().retain("a", Retention::entries(1)).retain("*", Retention::age(Duration::from_millis(1)))),
+            Ok(())
+        );
+        let refused = PubSub::builder().retain("orders:*", Retention::forever()).build().unwrap_err();
+        assert_eq!(refused, BuildError::RetainsNoLog { pattern: "orders:*".to_owned() });
+        assert!(refused.to_string().contains("\"orders:*\" and no log"), "{refused}");
+    });
+}
+
 #[test]
 fn append_with_says_what_was_a_duplicate_and_append_many_keeps_its_order() {
     system(async {

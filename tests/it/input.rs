@@ -1,6 +1,5 @@
 //! Bad input: a typed error that names the limit and the value, and nothing done.
 
-
 use actix::prelude::*;
 use actix_pubsub::BroadcastError;
 use actix_pubsub::BuildError;
