@@ -238,6 +238,36 @@ fn one_command_starts_two_nodes_and_ends_them() {
     assert!(ports.iter().all(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, *port)).is_err()));
 }
 
+/// Its terminal was silent when the link failed, and a node alone said that it had sent to every node.
+#[test]
+fn a_node_says_in_its_terminal_and_in_its_answers_who_is_there() {
+    let mut server = Server::redis();
+    let mut command = Command::new(example("cluster_chat"));
+    command.args(["--port", "0", "--cluster", &server.url()]).stdout(Stdio::piped());
+    let mut process = Process(command.spawn().unwrap());
+    let mut stdout = BufReader::new(process.0.stdout.take().unwrap());
+    let port = read_line_with(&mut stdout, ADDRESS).expect("the server says its address");
+    let port: u16 = port.trim_end_matches('/').parse().expect("an address ends with a port");
+    let said = || http(port, "POST", "/rooms/lobby?user=Ann", "hello").1["sent_to"].clone();
+    eventually("the link is up", || http(port, "GET", "/nodes", "").1["link_down"].is_null());
+    assert_eq!(said(), "this node, there is no other now");
+
+    let other = Node::start(&server.url());
+    let name = other.name();
+    read_line_with(&mut stdout, &format!("node-{port}: {name} is up")).expect("it tells of the other");
+    assert_eq!(said(), "every node");
+    drop(other);
+    read_line_with(&mut stdout, &format!("node-{port}: {name} is down: ")).expect("it tells of its end");
+    assert_eq!(said(), "this node, there is no other now");
+
+    server.kill();
+    let why = read_line_with(&mut stdout, "there is no link to the others: ").expect("it tells of the link");
+    assert!(!why.is_empty());
+    assert_eq!(said(), "this node, the others cannot be reached now");
+    server.restart();
+    read_line_with(&mut stdout, "there is a link to the others").expect("it tells that it is back");
+}
+
 #[test]
 fn a_wrong_command_line_is_refused_with_what_is_wrong() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -137,8 +137,13 @@ async fn post(
     let said = Said::try_from(Draft { node: chat.node.clone(), ..draft })?;
     if chat.pubsub.log().is_none() {
         let crossing = chat.pubsub.broadcast(&topic, said)?.cluster;
-        let stays = matches!(crossing, Crossing::Full | Crossing::LinkDown);
-        let to = if stays { "this node, the others cannot be reached now" } else { "every node" };
+        let to = match crossing {
+            Crossing::Full | Crossing::LinkDown => "this node, the others cannot be reached now",
+            // Not every engine knows that nobody listens.
+            _ if chat.pubsub.nodes().is_empty() => "this node, there is no other now",
+            Crossing::NobodyListens => "this node, on no other is anyone in the room",
+            _ => "every node",
+        };
         return Ok(HttpResponse::Accepted().json(json!({ "sent_to": to })));
     }
     let id = chat.pubsub.append(&topic, &said).await?;

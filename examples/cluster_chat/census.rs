@@ -12,6 +12,8 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::io;
+use std::io::Write;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,8 +148,15 @@ impl Census {
         }
     }
 
+    /// One line in the terminal, for who looks there and not at the page.
+    fn say(&self, what: &str) {
+        // Whoever closed our standard output does not want to know.
+        let _ = writeln!(io::stdout(), "cluster_chat: {}: {what}", self.name);
+    }
+
     fn arrived(&mut self, NodeInfo { id, name, .. }: &NodeInfo) {
         if !self.peers.contains_key(id) {
+            self.say(&format!("{name} is up"));
             self.gone.retain(|gone| gone.name != *name);
             let name = Arc::clone(name);
             self.peers.insert(*id, Peer { name, guests: Guests::new(), version: None, parts: Guests::new() });
@@ -157,6 +166,7 @@ impl Census {
 
     fn left(&mut self, node: NodeId, why: &str) {
         let Some(peer) = self.peers.remove(&node) else { return };
+        self.say(&format!("{} is down: {why}", peer.name));
         for ((topic, _), guest) in peer.guests {
             self.roster.do_send(Moved { topic, guest, came: false });
         }
@@ -309,8 +319,14 @@ impl Handler<Event<ClusterEvent>> for Census {
         match &*event {
             ClusterEvent::NodeUp { node } => self.arrived(node),
             ClusterEvent::NodeDown { node, reason } => self.left(node.id, &reason.to_string()),
-            ClusterEvent::LinkUp => self.link_down = None,
-            ClusterEvent::LinkDown { reason } => self.link_down = Some(Arc::clone(reason)),
+            ClusterEvent::LinkUp => {
+                self.say("there is a link to the others");
+                self.link_down = None;
+            }
+            ClusterEvent::LinkDown { reason } => {
+                self.say(&format!("there is no link to the others: {reason}"));
+                self.link_down = Some(Arc::clone(reason));
+            }
             ClusterEvent::Lost { origin, topic, events } => {
                 let room = topic.as_ref().and_then(|topic| room_name(topic).ok());
                 match (room, self.peers.get(origin)) {

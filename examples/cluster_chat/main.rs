@@ -18,7 +18,7 @@
 //! cargo run --features nats,redis,zenoh --example cluster_chat -- --port 8081 --cluster nats://127.0.0.1:4222     # over NATS
 //! ```
 //!
-//! `curl` to one node reaches the browsers of the other:
+//! Each node says in its terminal when another comes or goes, and when its link does. `curl` to one node reaches the browsers of the other:
 //!
 //! ```text
 //! curl -d 'hello from curl' 'http://127.0.0.1:8081/rooms/lobby?user=Ann'              # 202 {"sent_to":"every node"}
