@@ -136,6 +136,27 @@ async fn embedded_forgets_a_key_after_its_window_over_a_reopening_too() {
     assert!(!store.append(&t, keyed()).await.unwrap()[0].duplicate);
 }
 
+/// What the guide of operations says of backups.
+#[actix::test]
+async fn a_copy_of_a_closed_store_is_a_backup_and_positions_from_after_it_are_ahead() {
+    let folder = Folder::new();
+    let (file, backup, t) = (folder.file(), folder.file().with_extension("backup"), topic("t"));
+    let store = EmbeddedStore::open(&file).unwrap();
+    let kept = append(&store, &t, 1).await;
+    store.close().await.unwrap();
+    drop(store);
+    std::fs::copy(&file, &backup).unwrap();
+    let store = EmbeddedStore::open(&file).unwrap();
+    let later = append(&store, &t, 2).await;
+    store.close().await.unwrap();
+
+    let restored = EmbeddedStore::builder(&backup).verify().open().unwrap();
+    assert_eq!(numbers(&restored, &t).await, [1]);
+    let ahead = restored.read(&t, Position::After(later), Limit::default()).await.unwrap();
+    assert_eq!(ahead.gap.map(|gap| (gap.cause, gap.resumes_at)), Some((GapCause::Ahead, Some(kept))));
+    assert!(append(&restored, &t, 3).await > kept);
+}
+
 #[actix::test]
 async fn embedded_is_opened_once_at_a_time() {
     let folder = Folder::new();
@@ -186,7 +207,7 @@ async fn embedded_refuses_what_is_no_store_or_of_another_version_and_leaves_it_a
 }
 
 /// An error at the opening said that the engine refused, or that the head was damaged, and not of which file: a program with two has to be told.
-fn names(error: StoreError, file: &std::path::Path) {
+fn names(error: StoreError, file: &Path) {
     let text = error.to_string();
     assert!(text.contains(&*file.to_string_lossy()), "{text}");
 }
