@@ -30,6 +30,7 @@ use crate::servers::Server;
 use crate::support::Note;
 use crate::support::Probe;
 use crate::support::Word;
+pub(crate) use crate::support::cluster_options as options;
 use crate::support::subscribe;
 use crate::support::until;
 
@@ -96,14 +97,6 @@ impl Engine for Peers {
         let zenoh = if first { Zenoh::new().listen(&self.seed) } else { Zenoh::new().peer(&self.seed) };
         PubSub::builder().cluster_with(zenoh, options)
     }
-}
-
-/// Short, so that tests do not wait for what is to be noticed.
-pub(crate) fn options() -> ClusterOptions {
-    ClusterOptions::new()
-        .heartbeat(Duration::from_millis(100))
-        .failure_timeout(Duration::from_secs(1))
-        .linger(Duration::from_millis(100))
 }
 
 /// Nodes that know each other.

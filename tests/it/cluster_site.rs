@@ -35,11 +35,11 @@ use actix_rt::task::JoinHandle;
 use futures::StreamExt;
 use tokio::time::MissedTickBehavior;
 
-use crate::cluster::options;
 use crate::proxy::Proxy;
 use crate::servers::Server;
 use crate::support::Note;
 use crate::support::Word;
+use crate::support::cluster_options as options;
 use crate::support::until;
 
 /// The failure time-out of [`options`].
@@ -139,7 +139,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    fn take(&mut self, value: u64) {
+    pub(crate) fn take(&mut self, value: u64) {
         let now = Instant::now();
         self.disorder += u64::from(self.first.is_some() && value <= self.last);
         self.first.get_or_insert(value);

@@ -19,6 +19,7 @@ use actix_pubsub::Payload;
 use actix_pubsub::PubSub;
 use actix_pubsub::SubscribeOptions;
 use actix_pubsub::Subscription;
+use actix_pubsub::cluster::ClusterOptions;
 use actix_pubsub::log::Group;
 use actix_pubsub::log::MemoryStore;
 
@@ -274,6 +275,14 @@ pub(crate) async fn one_turn() {
 /// Runs a test in a system of its own.
 pub(crate) fn system<R>(test: impl Future<Output = R>) -> R {
     System::new().block_on(test)
+}
+
+/// Short, so that tests do not wait for what is to be noticed.
+pub(crate) fn cluster_options() -> ClusterOptions {
+    ClusterOptions::new()
+        .heartbeat(Duration::from_millis(100))
+        .failure_timeout(Duration::from_secs(1))
+        .linger(Duration::from_millis(100))
 }
 
 /// Keeps the output readable where a test panics on purpose.

@@ -42,6 +42,11 @@ impl Random {
         Self(Arc::new(AtomicU64::new(seed)))
     }
 
+    /// Numbers of its own, for a thread of its own.
+    pub(crate) fn fork(&self) -> Self {
+        Self(Arc::new(AtomicU64::new(self.below(u64::MAX))))
+    }
+
     pub(crate) fn below(&self, max: u64) -> u64 {
         let mut mixed = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
