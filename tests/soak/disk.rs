@@ -43,7 +43,9 @@ impl Disk {
         Self { folder, is_small: std::env::var_os("SOAK_DISK_SMALL").is_some() }
     }
 
+    /// A new one: what was there before is gone.
     pub(crate) fn file(&self) -> PathBuf {
+        fs::read_dir(&self.folder).unwrap().for_each(|file| fs::remove_file(file.unwrap().path()).unwrap());
         self.folder.join("log")
     }
 

@@ -138,7 +138,7 @@ fn options(random: &Random) -> SubscribeOptions {
 }
 
 fn listener(office: &Office, random: &Random) -> Listener {
-    let at = 1 + random.below(5_000);
+    let at = 1 + random.below(1_000);
     let temper = match random.below(8) {
         0 => Temper::PanicsAt(at),
         1 => Temper::StopsAt(at),
@@ -184,7 +184,7 @@ pub(crate) fn churn(office: Office, arbiters: Vec<ArbiterHandle>, random: Random
             if unread.len() > LISTENERS_MAX {
                 unread.swap_remove(random.below(unread.len() as u64) as usize);
             }
-            std::thread::sleep(Duration::from_millis(1 + random.below(30)));
+            std::thread::sleep(Duration::from_millis(1 + random.below(50)));
         }
         for one in hired {
             office.pubsub.unsubscribe_all(&one);
@@ -199,7 +199,7 @@ pub(crate) fn publish(office: Office, random: Random) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut number = 0;
         while pass.wait() {
-            for _ in 0..random.below(60) {
+            for _ in 0..random.below(40) {
                 let at = random.below(TOPICS.len() as u64) as usize;
                 office.pubsub.local_broadcast(TOPICS[at], Note(number)).unwrap();
                 office.counts.published[at].fetch_add(1, Ordering::SeqCst);
@@ -207,7 +207,7 @@ pub(crate) fn publish(office: Office, random: Random) -> JoinHandle<()> {
             }
             office.pubsub.local_broadcast(WORDS, Word(number.to_string())).unwrap();
             office.pubsub.local_broadcast(WORDS, number as u32).unwrap();
-            std::thread::sleep(Duration::from_millis(1 + random.below(15)));
+            std::thread::sleep(Duration::from_millis(1 + random.below(60)));
         }
     })
 }
@@ -392,4 +392,4 @@ const SPEECH: &str = "speech";
 /// Of two more types.
 const WORDS: &str = "words";
 const UNREAD: &str = "unread";
-const LISTENERS_MAX: usize = 40;
+const LISTENERS_MAX: usize = 16;

@@ -92,17 +92,16 @@ fn inside() {
     hear_panics();
     let length = Duration::from_secs(size("SOAK_SECONDS", size("SOAK_MINUTES", 2) * 60));
     let (random, system, begun) = (Random::seeded(), System::new(), Instant::now());
-    println!("a short one first, which starts what lives as long as the process");
+    let there = || (threads(), descriptors());
+    let first = there();
+    let as_at_first = || format!("{:?} were {first:?}", there());
+    println!("a short one first, which makes what lives as long as the process");
     soak(&system, &random, begun);
+    settles(&system, "threads and descriptors are as at first", || there() == first, as_at_first);
     let before = Held::now();
-    let (threads_before, descriptors_before) = (threads(), descriptors());
     println!("after it: {before:?}");
     let points = soak(&system, &random, begun + length);
-    let after = || (threads(), descriptors());
-    let as_before = || after() == (threads_before.clone(), descriptors_before.clone());
-    settles(&system, "threads and descriptors are as before", as_before, || {
-        format!("{:?} were {:?}", after(), (&threads_before, &descriptors_before))
-    });
+    settles(&system, "threads and descriptors are as at first", || there() == first, as_at_first);
     let held = Held::now();
     println!("at the end: {held:?}");
     let more = held.live_bytes.saturating_sub(before.live_bytes);
