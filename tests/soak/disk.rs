@@ -45,7 +45,9 @@ impl Disk {
 
     /// A new one: what was there before is gone.
     pub(crate) fn file(&self) -> PathBuf {
-        fs::read_dir(&self.folder).unwrap().for_each(|file| fs::remove_file(file.unwrap().path()).unwrap());
+        for file in fs::read_dir(&self.folder).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
+        }
         self.folder.join("log")
     }
 

@@ -145,16 +145,20 @@ impl Visitor {
         if !self.gate.is_open() {
             return !self.gate.is_over();
         }
-        match self.random.below(500) {
+        match self.random.below(300) {
             0 => false,
             1 => {
-                let until = tokio::time::Instant::now() + Duration::from_millis(self.random.below(2_000));
-                while self.gate.is_open() && tokio::time::Instant::now() < until {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
+                self.rest().await;
                 true
             }
             _ => true,
+        }
+    }
+
+    async fn rest(&self) {
+        let until = tokio::time::Instant::now() + Duration::from_millis(self.random.below(2_000));
+        while self.gate.is_open() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
@@ -174,6 +178,8 @@ impl Visitor {
                     break;
                 }
             }
+            drop(events);
+            self.rest().await;
         }
     }
 
@@ -182,7 +188,7 @@ impl Visitor {
             self.connected();
             // An error is the end of the connection, or nobody there.
             let _ = self.over_ws_once(addr).await;
-            pause().await;
+            self.rest().await;
         }
     }
 
@@ -261,10 +267,11 @@ async fn watch(gate: Gate, addr: SocketAddr, random: Random) {
 }
 
 /// Asks for lists and metrics again and again.
-fn scrape(office: Office, addr: SocketAddr) -> JoinHandle<()> {
-    let pass = office.gate.pass();
+fn scrape(office: &Office, addr: SocketAddr) -> JoinHandle<()> {
+    let (name, pass) = (office.name, office.gate.pass());
     std::thread::spawn(move || {
-        let paths = ["/metrics", "/_pubsub", "/_pubsub/subscribers?sort=depth", "/_pubsub/topics", "/_pubsub/groups", "/_pubsub/nodes"];
+        let paths =
+            ["/metrics", "/_pubsub", "/_pubsub/subscribers?sort=depth", "/_pubsub/topics", "/_pubsub/groups", "/_pubsub/nodes"];
         for path in paths.iter().cycle() {
             if !pass.wait() {
                 return;
@@ -273,7 +280,7 @@ fn scrape(office: Office, addr: SocketAddr) -> JoinHandle<()> {
                 Ok((200, _)) => {}
                 // The store is away.
                 Ok((503, _)) if path.ends_with("groups") => {}
-                other => wrong(format!("{}: {path}: {other:?}", office.name)),
+                other => wrong(format!("{name}: {path}: {other:?}")),
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -301,14 +308,18 @@ impl Clients {
             runtime.block_on(async {
                 let mut clients = vec![tokio::spawn(watch(gate, addr, random))];
                 for (at, visitor) in visitors.into_iter().enumerate() {
-                    clients.push(if at % 2 == 0 { tokio::spawn(visitor.over_sse(addr)) } else { tokio::spawn(visitor.over_ws(addr)) });
+                    clients.push(if at % 2 == 0 {
+                        tokio::spawn(visitor.over_sse(addr))
+                    } else {
+                        tokio::spawn(visitor.over_ws(addr))
+                    });
                 }
                 for client in clients {
                     client.await.unwrap();
                 }
             });
         });
-        Self { readings, threads: vec![reading, scrape(office.clone(), addr)] }
+        Self { readings, threads: vec![reading, scrape(office, addr)] }
     }
 
     /// Nobody appends any more: everybody has everything.

@@ -141,7 +141,7 @@ pub(crate) fn assert_nothing_wrong() {
 pub(crate) fn hear_panics() {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if !info.payload_as_str().unwrap_or_default().contains("on purpose") {
+        if info.payload().downcast_ref::<&str>() != Some(&ON_PURPOSE) {
             // Not while the list is held: what it says may be the list.
             if let Ok(mut all) = WRONG.try_lock() {
                 all.push(info.to_string());
@@ -157,7 +157,9 @@ pub(crate) fn settles(system: &SystemRunner, what: &str, mut holds: impl FnMut()
     while !holds() {
         assert_nothing_wrong();
         if start.elapsed() > PATIENCE {
-            panic!("not after {PATIENCE:?}: {what}: {}", found());
+            // The words are made only now.
+            let found = found();
+            panic!("not after {PATIENCE:?}: {what}: {found}");
         }
         // What lives on this thread goes on meanwhile.
         system.block_on(async { tokio::time::sleep(STEP).await });
@@ -167,6 +169,8 @@ pub(crate) fn settles(system: &SystemRunner, what: &str, mut holds: impl FnMut()
     }
 }
 
+/// What planned panics say.
+pub(crate) const ON_PURPOSE: &str = "on purpose";
 const OVER: u64 = u64::MAX;
 /// Between two looks.
 const STEP: Duration = Duration::from_millis(2);

@@ -113,7 +113,11 @@ fn inside() {
 
 /// Makes everything, has round after round of chaos until then, at least one, and ends everything. Gives what was held at the quiet points.
 fn soak(system: &SystemRunner, random: &Random, until: Instant) -> Vec<Held> {
-    let mut sides: Vec<_> = [Base::Memory, Base::Embedded, Base::Redis, Base::Nats].map(|base| Side::new(base, random)).into();
+    // To find whose it is what was found.
+    let asked = std::env::var("SOAK_SIDES").unwrap_or_default().to_lowercase();
+    let all = [Base::Memory, Base::Embedded, Base::Redis, Base::Nats].into_iter();
+    let wanted = all.filter(|base| asked.is_empty() || asked.contains(&format!("{base:?}").to_lowercase()));
+    let mut sides: Vec<_> = wanted.map(|base| Side::new(base, random)).collect();
     let mut points = Vec::new();
     while points.is_empty() || Instant::now() < until {
         let chaos = Duration::from_millis(CHAOS_MS_MIN + random.below(CHAOS_MS_MORE));
@@ -129,14 +133,20 @@ fn soak(system: &SystemRunner, random: &Random, until: Instant) -> Vec<Held> {
             }
         });
         let suffered = Instant::now();
-        sides.iter_mut().for_each(|side| side.calm(system));
-        sides.iter_mut().for_each(|side| drop(side.assert_well(system)));
+        for side in &mut sides {
+            side.calm(system);
+        }
+        for side in &mut sides {
+            side.assert_well(system);
+        }
         assert_nothing_wrong();
         let held = Held::now();
         println!("quiet point {} after {chaos:?} of chaos and {:?}: {held:?}", points.len(), suffered.elapsed());
         points.push(held);
     }
-    sides.into_iter().for_each(|side| side.end(system));
+    for side in sides {
+        side.end(system);
+    }
     points
 }
 

@@ -74,6 +74,9 @@ impl Heard {
     }
 }
 
+/// Of a listener, an origin, what came.
+type Of = (NodeId, NodeId, Tally);
+
 /// A node here and some in other processes, of which each broadcasts to all.
 pub(crate) struct Nodes {
     pub(crate) here: NodeId,
@@ -115,8 +118,8 @@ impl Nodes {
         self.others.iter().map(|other| other.id).collect()
     }
 
-    /// What each has of each, as `(listener, origin, tally)`, and how many each has sent by then, or a little later.
-    fn look(&mut self, sent_here: u64) -> (Vec<(NodeId, NodeId, Tally)>, HashMap<NodeId, u64>) {
+    /// What each has of each, and how many each has sent by then, or a little later.
+    fn look(&mut self, sent_here: u64) -> (Vec<Of>, HashMap<NodeId, u64>) {
         let (here, ids) = (self.here, self.ids());
         let mut tallies: Vec<_> = ids.iter().map(|origin| (here, *origin, self.heard.of(*origin))).collect();
         let mut sent = HashMap::from([(here, sent_here)]);
@@ -153,10 +156,11 @@ impl Nodes {
             let (tallies, sent) = self.look(sent_here);
             let twice = tallies.iter().find(|(_, _, tally)| tally.disorder > 0);
             assert!(twice.is_none(), "{name}: twice, or out of order (listener, origin, tally): {twice:?}");
-            let untold = |(listener, origin, tally): &(NodeId, NodeId, Tally)| (*listener, tally.untold(sent[origin]));
+            let untold = |(listener, origin, tally): &Of| (*listener, tally.untold(sent[origin]));
             let (here, there): (Vec<_>, Vec<_>) = tallies.iter().map(untold).partition(|(listener, _)| *listener == self.here);
             let missed = self.heard.missed.load(Ordering::SeqCst).cast_signed();
-            let here_told = here.iter().all(|(_, events)| *events >= 0) && here.iter().map(|(_, events)| events).sum::<i64>() <= missed;
+            let here_told =
+                here.iter().all(|(_, events)| *events >= 0) && here.iter().map(|(_, events)| events).sum::<i64>() <= missed;
             if here_told && there.iter().all(|(_, events)| *events == 0) {
                 break;
             }

@@ -10,7 +10,6 @@ use std::time::Instant;
 use actix::prelude::*;
 use actix_pubsub::PubSub;
 use actix_pubsub::Retention;
-use actix_pubsub::Stats;
 use actix_pubsub::Subscription;
 use actix_pubsub::log::Clock;
 use actix_pubsub::log::EmbeddedStore;
@@ -84,6 +83,7 @@ pub(crate) struct Harm {
     disk_fills: u32,
     arbiter_stops: u32,
     arbiter_blocks: u32,
+    trims: u32,
 }
 
 /// What chaos does.
@@ -97,6 +97,7 @@ enum Act {
     FillDisk(Duration),
     StopArbiter,
     BlockArbiter(Duration),
+    TrimLog,
 }
 
 impl Side {
@@ -126,7 +127,12 @@ impl Side {
                 (Some(site), None, builder)
             }
         };
-        let builder = builder.port_capacity(PORT).retain("*", Retention::entries(KEPT)).message::<Note>().message::<Word>();
+        let builder = builder
+            .port_capacity(PORT)
+            .retain(LOG, Retention::entries(KEPT))
+            .retain("dead:*", Retention::entries(10))
+            .message::<Note>()
+            .message::<Word>();
         let name = ["memory", "embedded", "redis", "nats"][base as usize];
         let office = Office { name, pubsub: builder.build().unwrap(), gate: Gate::new(), counts: Arc::default() };
         let arbiters: Vec<_> = (0..ARBITERS).map(|_| Arbiter::new()).collect();
@@ -152,7 +158,23 @@ impl Side {
             log.hire(handles[..2].to_vec(), random.fork()),
         ];
         let (random, harm) = (random.fork(), Harm::default());
-        Self { office, site, nodes, sent, subscription, disk, arbiters, census, log, server, clients, threads, churn: None, random, harm }
+        Self {
+            office,
+            site,
+            nodes,
+            sent,
+            subscription,
+            disk,
+            arbiters,
+            census,
+            log,
+            server,
+            clients,
+            threads,
+            churn: None,
+            random,
+            harm,
+        }
     }
 
     /// From a quiet point on. Who comes and goes knows the arbiters that are there now.
@@ -183,10 +205,11 @@ impl Side {
             6 if self.site.is_some() => Act::ResumeNodes,
             0..=5 if self.disk.as_ref().is_some_and(|disk| disk.is_small) => Act::FillDisk(ms(1_000)),
             7 => Act::StopArbiter,
+            8 => Act::TrimLog,
             _ => Act::BlockArbiter(ms(300)),
         };
         let at = || Duration::from_millis(self.random.below(length.as_millis() as u64));
-        let mut plan: Vec<_> = (0..1 + length.as_secs()).map(|_| (at(), act())).collect();
+        let mut plan: Vec<_> = (0..=length.as_secs()).map(|_| (at(), act())).collect();
         plan.sort_by_key(|(at, _)| *at);
         plan
     }
@@ -234,6 +257,10 @@ impl Side {
                 disk.free();
                 self.harm.disk_fills += 1;
             }
+            Act::TrimLog => {
+                self.log.trim(&self.arbiters[0].handle());
+                self.harm.trims += 1;
+            }
             Act::StopArbiter => {
                 self.arbiters[2 + self.random.below(ARBITERS as u64 - 2) as usize].stop();
                 self.harm.arbiter_stops += 1;
@@ -276,7 +303,7 @@ impl Side {
     }
 
     /// At a quiet point: everything adds up.
-    pub(crate) fn assert_well(&mut self, system: &SystemRunner) -> Stats {
+    pub(crate) fn assert_well(&mut self, system: &SystemRunner) {
         let name = self.office.name;
         let lost = match &mut self.nodes {
             Some(nodes) => nodes.settle(name, self.sent.load(Ordering::SeqCst)),
@@ -309,7 +336,6 @@ impl Side {
             self.nodes.as_ref().map_or(0, |nodes| nodes.resident_kib),
             self.harm,
         );
-        stats
     }
 
     /// Everything ends, in good order.
@@ -318,7 +344,9 @@ impl Side {
         let name = office.name;
         office.gate.end();
         clients.join();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         server.stop(system);
         drop((nodes, census, log, subscription));
         let shutdown = office.pubsub.shutdown();
