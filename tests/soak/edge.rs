@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use actix_pubsub::metrics::MetricsOptions;
 use actix_pubsub::web::Edge;
+use actix_pubsub::web::Limits;
 use actix_pubsub::web::Refusal;
 use actix_pubsub::web::Sse;
 use actix_pubsub::web::WebSocket;
@@ -61,7 +62,9 @@ impl Server {
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             System::new().block_on(async move {
-                let edge = Edge::of(&pubsub);
+                let mut limits = Limits::default();
+                limits.waiting_events = 16;
+                let edge = Edge::builder().limits(limits).attach(&pubsub).unwrap();
                 let socket = WebSocket::new(&pubsub).message::<Note>().ephemeral::<Word>().durable();
                 let (data, options) = (web::Data::new(pubsub.clone()), MetricsOptions::new());
                 let app = move || {
@@ -69,6 +72,7 @@ impl Server {
                         .app_data(data.clone())
                         .route("/ws", socket.route())
                         .route("/events", web::get().to(events))
+                        .route("/block", web::get().to(block))
                         .route("/metrics", metrics(&pubsub, &options))
                         .service(dashboard(&pubsub))
                 };
@@ -88,6 +92,12 @@ impl Server {
         system.block_on(self.handle.stop(true));
         self.thread.join().unwrap();
     }
+}
+
+/// A handler that holds up its worker, and all who are served by it.
+async fn block() -> HttpResponse {
+    std::thread::sleep(Duration::from_millis(400));
+    HttpResponse::Ok().finish()
 }
 
 async fn events(request: HttpRequest, pubsub: web::Data<actix_pubsub::PubSub>) -> Result<HttpResponse, Refusal> {
@@ -145,7 +155,7 @@ impl Visitor {
         if !self.gate.is_open() {
             return !self.gate.is_over();
         }
-        match self.random.below(300) {
+        match self.random.below(150) {
             0 => false,
             1 => {
                 self.rest().await;
@@ -280,6 +290,8 @@ fn scrape(office: &Office, addr: SocketAddr) -> JoinHandle<()> {
                 Ok((200, _)) => {}
                 // The store is away.
                 Ok((503, _)) if path.ends_with("groups") => {}
+                // Its worker was held up for so long that it has not read in time what was asked.
+                Ok((408, _)) => println!("    {name}: {path} was answered by 408"),
                 other => wrong(format!("{name}: {path}: {other:?}")),
             }
             std::thread::sleep(Duration::from_millis(50));

@@ -121,7 +121,9 @@ fn soak(system: &SystemRunner, random: &Random, until: Instant) -> Vec<Held> {
     let mut points = Vec::new();
     while points.is_empty() || Instant::now() < until {
         let chaos = Duration::from_millis(CHAOS_MS_MIN + random.below(CHAOS_MS_MORE));
-        sides.iter_mut().for_each(Side::begin);
+        for side in &mut sides {
+            side.begin(system);
+        }
         std::thread::scope(|scope| {
             let mut suffering = Vec::new();
             for side in &mut sides {

@@ -182,8 +182,13 @@ fn other_node() {
         let node = builder.message::<Note>().build().unwrap();
         let (heard, subscription) = Heard::listen(&node);
         until("it is not alone", || !node.nodes().is_empty()).await;
-        // Without an engine it is ready later.
-        let _ = actix::clock::timeout(Duration::from_secs(20), subscription.cluster_ready()).await;
+        let ready = actix::clock::timeout(PATIENCE, subscription.cluster_ready()).await;
+        ready.expect("ready in time").unwrap();
+        // Of what it missed before it was ready it is told nothing: it counts from the first that came after.
+        let read = || subscription.stats().is_some_and(|of| of.depth == 0);
+        until("what came before is read", || read() && node.summary().arbiters.iter().all(|arbiter| arbiter.port_depth == 0))
+            .await;
+        heard.keep(&[]);
         println!("told {}", node.node().to_bits());
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         obey(move |line| drop(tell.send(line.to_owned())));

@@ -44,6 +44,7 @@ use crate::support::Note;
 use crate::support::Word;
 use crate::support::cluster_options;
 use crate::web_support::Random;
+use crate::web_support::http;
 
 /// Where the log is; Redis and NATS are the engines of a cluster, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +85,7 @@ pub(crate) struct Harm {
     arbiter_stops: u32,
     arbiter_blocks: u32,
     trims: u32,
+    server_blocks: u32,
 }
 
 /// What chaos does.
@@ -97,6 +99,7 @@ enum Act {
     FillDisk(Duration),
     StopArbiter,
     BlockArbiter(Duration),
+    BlockServer,
     TrimLog,
 }
 
@@ -178,16 +181,27 @@ impl Side {
     }
 
     /// From a quiet point on. Who comes and goes knows the arbiters that are there now.
-    pub(crate) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self, system: &SystemRunner) {
         let handles: Vec<_> = self.arbiters.iter().map(Arbiter::handle).collect();
         self.census.count_from_here(&handles[0]);
+        self.is_ready(system);
+        if let (Some(nodes), Some(site)) = (&mut self.nodes, &self.site) {
+            nodes.replenish(site);
+        }
         self.office.gate.turn();
         // The second is for those who are to miss nothing.
         let handles = handles.into_iter().enumerate().filter(|(at, _)| *at != 1).map(|(_, handle)| handle).collect();
         self.churn = Some(churn(self.office.clone(), handles, self.random.fork()));
-        if let (Some(nodes), Some(site)) = (&mut self.nodes, &self.site) {
+        if let Some(nodes) = &mut self.nodes {
             nodes.others.iter_mut().for_each(|other| other.tell("go"));
-            nodes.replenish(site);
+        }
+    }
+
+    /// From now on the node here is told of what it misses.
+    fn is_ready(&self, system: &SystemRunner) {
+        if let Some(subscription) = &self.subscription {
+            let ready = system.block_on(async { tokio::time::timeout(PATIENCE, subscription.cluster_ready()).await });
+            assert!(matches!(ready, Ok(Ok(()))), "{}: {ready:?}", self.office.name);
         }
     }
 
@@ -197,7 +211,7 @@ impl Side {
     fn plan(&self, length: Duration) -> Vec<(Duration, Act)> {
         let ms = |max: u64| Duration::from_millis(50 + self.random.below(max));
         let which = || self.random.below(OTHERS as u64) as usize;
-        let act = || match self.random.below(10) {
+        let act = || match self.random.below(12) {
             0 | 1 if self.site.is_some() => Act::KillEngine(ms(1_500)),
             2 if self.site.is_some() => Act::PauseEngine(ms(2_500)),
             3 if self.site.is_some() => Act::KillNode(which()),
@@ -205,7 +219,8 @@ impl Side {
             6 if self.site.is_some() => Act::ResumeNodes,
             0..=5 if self.disk.as_ref().is_some_and(|disk| disk.is_small) => Act::FillDisk(ms(1_000)),
             7 => Act::StopArbiter,
-            8 => Act::TrimLog,
+            8 | 9 => Act::TrimLog,
+            10 => Act::BlockServer,
             _ => Act::BlockArbiter(ms(300)),
         };
         let at = || Duration::from_millis(self.random.below(length.as_millis() as u64));
@@ -257,6 +272,10 @@ impl Side {
                 disk.free();
                 self.harm.disk_fills += 1;
             }
+            Act::BlockServer => {
+                http(self.server.addr, "GET", "/block").unwrap();
+                self.harm.server_blocks += 1;
+            }
             Act::TrimLog => {
                 self.log.trim(&self.arbiters[0].handle());
                 self.harm.trims += 1;
@@ -291,9 +310,9 @@ impl Side {
         }
         if let (Some(nodes), Some(site)) = (&mut self.nodes, &self.site) {
             nodes.replenish(site);
-            let ready = self.subscription.as_ref().unwrap().cluster_ready();
-            let ready = system.block_on(async { tokio::time::timeout(PATIENCE, ready).await });
-            assert!(matches!(ready, Ok(Ok(()))), "{name}: {ready:?}");
+        }
+        self.is_ready(system);
+        if let Some(nodes) = &mut self.nodes {
             all_here(system, name, &self.office.pubsub);
             nodes.flow(name, || self.sent.load(Ordering::SeqCst));
         }
