@@ -84,17 +84,20 @@ pub(crate) struct Nodes {
     pub(crate) others: Vec<Other>,
     pub(crate) resident_kib: u64,
     started: u32,
+    /// The last so many have come since everything flowed.
+    fresh: usize,
 }
 
 impl Nodes {
     pub(crate) fn new(here: NodeId, heard: Heard) -> Self {
-        Self { here, heard, others: Vec::new(), resident_kib: 0, started: 0 }
+        Self { here, heard, others: Vec::new(), resident_kib: 0, started: 0, fresh: 0 }
     }
 
     /// Until there are as many as there should be, each broadcasting.
     pub(crate) fn replenish(&mut self, site: &Site) {
         while self.others.len() < OTHERS {
             self.started += 1;
+            self.fresh += 1;
             let mut other = Other::spawn(site, &format!("other-{}", self.started), "nodes::other_node");
             other.tell("go");
             self.others.push(other);
@@ -146,6 +149,8 @@ impl Nodes {
         while !flows() {
             assert!(start.elapsed() < PATIENCE, "{name} does not flow again after {marks:?}: {last:?}");
         }
+        let fresh = std::mem::take(&mut self.fresh);
+        self.others.iter_mut().rev().take(fresh).for_each(|other| other.tell("anew"));
     }
 
     /// Nobody broadcasts any more, and everything has come or was told as lost, nothing twice.
@@ -207,6 +212,8 @@ fn other_node() {
         });
         while let Some(line) = told.recv().await {
             match line.parse() {
+                // What was refused while a link was down is numbered before what waited there meanwhile: who hears that first is not told of it.
+                Err(_) if line == "anew" => heard.keep(&[]),
                 Err(_) => goes.set(line == "go"),
                 Ok(origin) => {
                     let Tally { first, last, received, lost, disorder, .. } = heard.of(NodeId::from_bits(origin));
