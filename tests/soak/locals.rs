@@ -108,6 +108,20 @@ impl Listener {
     }
 }
 
+/// To leave. By the actor itself: one that is unsubscribed from outside while it is about to panic does so without a subscription, which is no incident.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Leave;
+
+impl Handler<Leave> for Listener {
+    type Result = ();
+
+    fn handle(&mut self, _: Leave, ctx: &mut Self::Context) {
+        self.office.pubsub.unsubscribe_all(&ctx.address());
+        ctx.stop();
+    }
+}
+
 impl Handler<Event<Note>> for Listener {
     type Result = ();
 
@@ -174,8 +188,7 @@ pub(crate) fn churn(office: Office, arbiters: Vec<ArbiterHandle>, random: Random
             unread.extend(kept.try_iter());
             hired.retain(Addr::connected);
             while hired.len() > LISTENERS_MAX {
-                let one = hired.swap_remove(random.below(hired.len() as u64) as usize);
-                office.pubsub.unsubscribe_all(&one);
+                hired.swap_remove(random.below(hired.len() as u64) as usize).do_send(Leave);
             }
             if !hired.is_empty() {
                 let one = &hired[random.below(hired.len() as u64) as usize];
@@ -186,8 +199,11 @@ pub(crate) fn churn(office: Office, arbiters: Vec<ArbiterHandle>, random: Random
             }
             std::thread::sleep(Duration::from_millis(1 + random.below(50)));
         }
-        for one in hired {
-            office.pubsub.unsubscribe_all(&one);
+        for one in &hired {
+            one.do_send(Leave);
+        }
+        while hired.iter().any(Addr::connected) {
+            std::thread::sleep(Duration::from_millis(1));
         }
         drop(pass);
     })
