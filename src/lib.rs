@@ -1,4 +1,6 @@
 #![doc = include_str!("../README.md")]
+// docs.rs builds with a nightly compiler, which then says which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 // In layer order: each module uses those above it only.
 mod sync;

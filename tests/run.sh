@@ -18,7 +18,7 @@ for component in fmt clippy; do
     }
 done
 missing=""
-for program in chromium chromedriver ip node redis-server nats-server unshare; do
+for program in chromium chromedriver ip node redis-server nats-server unshare valgrind; do
     command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
 done
 command -v cc >/dev/null 2>&1 || missing="$missing cc"
@@ -28,9 +28,9 @@ if [ -n "$missing" ]; then
     [ "$(id -u)" = 0 ] || as_root="sudo"
     if command -v apt-get >/dev/null 2>&1 && { [ -z "$as_root" ] || command -v sudo >/dev/null 2>&1; }; then
         $as_root apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq chromium chromium-driver gcc iproute2 libc6-dev nodejs redis-server nats-server util-linux >/dev/null
+        DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq chromium chromium-driver gcc iproute2 libc6-dev nodejs redis-server nats-server util-linux valgrind >/dev/null
     else
-        echo "Missing:$missing. Install them: a C compiler for the build, Chromium and its chromedriver for the browser test, Node.js for the browser client, redis-server and nats-server for the stores, iproute2 and util-linux for networks whose links go down." >&2
+        echo "Missing:$missing. Install them: a C compiler for the build, Chromium and its chromedriver for the browser test, Node.js for the browser client, redis-server and nats-server for the stores, iproute2 and util-linux for networks whose links go down, valgrind to count instructions." >&2
         exit 1
     fi
 fi
@@ -65,12 +65,15 @@ for tool in nextest hack; do
     }
 done
 
+# Compiling it takes longer than it finds: it is for who has it, and for every change of a dependency.
+command -v cargo-deny >/dev/null 2>&1 && deny=1 || deny=""
+
 # ---- the checks -------------------------------------------------------------------------------------------------------
 step "format"
 cargo fmt --all --check
 
 step "clippy"
-cargo clippy --quiet --all-targets --all-features -- -D warnings
+cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
 
 step "each feature alone"
 cargo hack --quiet check --each-feature --no-dev-deps
@@ -95,6 +98,14 @@ RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --all-features
 
 step "benches, in their test mode"
 cargo test --quiet --benches --all-features -- --test
+
+if [ -n "$deny" ]; then
+    step "licences and sources of the dependencies"
+    cargo deny --log-level error check bans licenses sources
+fi
+
+step "instructions of the hot paths"
+cargo run --quiet --release -p instructions
 
 if [ -z "$left_out" ]; then
     step "all is well"

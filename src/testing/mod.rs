@@ -4,3 +4,4 @@ pub mod arrivals;
 pub mod faults;
 pub mod store;
 pub mod transport;
+pub mod wire;
