@@ -131,6 +131,17 @@ fn declared(head: &[u8]) -> Option<usize> {
     }
 }
 
+/// Any bytes as a stream of frames, for `testing::decoders`: it is refused, or not, wherever it is cut.
+#[cfg(feature = "testing")]
+pub(crate) fn decode(bytes: &[u8]) {
+    let Some((cut, stream)) = bytes.split_first() else { return };
+    let heads = || Heads { max: 1_000, head: Vec::new(), skip: 0 };
+    let (mut whole, mut cut_up) = (heads(), heads());
+    let (first, second) = stream.split_at(usize::from(*cut).min(stream.len()));
+    assert_eq!(whole.read(stream), cut_up.read(first).and_then(|()| cut_up.read(second)));
+    assert!(whole.head.len() <= 10);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,7 @@ pub(crate) mod auth;
 pub(crate) mod blob;
 pub(crate) mod client;
 pub(crate) mod cursor;
-mod dashboard;
+pub(crate) mod dashboard;
 pub(crate) mod drain;
 pub(crate) mod edge;
 pub(crate) mod follow;

@@ -193,3 +193,16 @@ impl fmt::Debug for Zenoh {
 
 /// Reached by nobody from outside, because nothing keeps strangers out by default.
 const LISTEN: &str = "tcp/127.0.0.1:0";
+
+/// Any bytes as a batch, for `testing::decoders`: every frame is a part of it, and the parts are all there is.
+#[cfg(feature = "testing")]
+pub(crate) fn decode(bytes: &[u8]) {
+    let (mut frames, mut total) = (0, 0);
+    for frame in batch::frames(bytes::Bytes::copy_from_slice(bytes)) {
+        (frames, total) = (frames + 1, total + frame.len());
+    }
+    assert!(total <= bytes.len() && bytes.len() <= total + 4 * frames);
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        drop(endpoint::Endpoint::parse(text));
+    }
+}

@@ -34,6 +34,8 @@ mod contract;
 mod crash;
 #[cfg(test)]
 mod damage;
+#[cfg(feature = "testing")]
+pub(crate) mod decoders;
 mod desk;
 mod disk;
 mod engine;

@@ -17,6 +17,8 @@ mod append;
 mod builder;
 mod codec;
 mod connection;
+#[cfg(feature = "testing")]
+pub(crate) mod decoders;
 mod fetch;
 mod groups;
 mod pull;

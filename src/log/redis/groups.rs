@@ -310,7 +310,7 @@ impl Shared {
 }
 
 /// What `fetch.lua` and `claim.lua` answer.
-fn fetched(value: Value) -> Result<(Vec<Fetched>, Option<Duration>), StoreError> {
+pub(super) fn fetched(value: Value) -> Result<(Vec<Fetched>, Option<Duration>), StoreError> {
     let mut rows = reply::list(value)?.into_iter();
     let due_in = rows.next().map_or(Ok(-1), |due_in| reply::int(&due_in))?;
     let mut fetched = Vec::with_capacity(rows.len());

@@ -44,6 +44,8 @@
 
 mod builder;
 mod client;
+#[cfg(feature = "testing")]
+pub(crate) mod decoders;
 mod entries;
 mod error;
 mod fields;

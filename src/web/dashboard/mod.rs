@@ -159,3 +159,11 @@ impl fmt::Debug for Dashboard {
         f.debug_struct("Dashboard").field("pubsub", &self.pubsub).field("path", &self.path).field("guard", &self.guard).finish()
     }
 }
+
+/// Any text as the query of a request for groups, for `testing::decoders`.
+#[cfg(feature = "testing")]
+pub(crate) fn decode(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        drop(groups::GroupsAsked::parse(text));
+    }
+}
