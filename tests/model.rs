@@ -4,6 +4,10 @@
 //! itself: each of its operations is one step here. `SHUTTLE_ITERATIONS=n` looks longer.
 #![allow(dead_code, unreachable_pub, missing_docs, missing_debug_implementations, clippy::pedantic)]
 
+#[path = "../src/cluster"]
+mod cluster {
+    pub(crate) mod queue;
+}
 #[path = "../src/encodings.rs"]
 mod encodings;
 #[path = "../src/event.rs"]
@@ -57,6 +61,7 @@ mod sync {
 }
 
 use std::any::TypeId;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::Wake;
 use std::task::Waker;
@@ -64,6 +69,8 @@ use std::task::Waker;
 use shuttle::sync::Condvar;
 use shuttle::thread;
 
+use crate::cluster::queue::Queue;
+use crate::cluster::queue::Refused;
 use crate::event::Event;
 use crate::event::Head;
 use crate::ids::SubscriberId;
@@ -372,5 +379,57 @@ fn a_refused_event_is_counted_by_who_was_there_and_by_nobody_else() {
             missed
         };
         assert_eq!((refused, missed(early), missed(late)), (2, 2, 0));
+    });
+}
+
+#[test]
+fn what_waits_for_the_relay_arrives_once_in_its_publishers_order_and_nobody_sleeps_on_it() {
+    check(|| {
+        // Room for one, so that publishers wait for the relay as it does for them.
+        let queue = Arc::new(Queue::new(1, 100));
+        let publishers: Vec<_> = (0..2_u64)
+            .map(|who| {
+                let queue = Arc::clone(&queue);
+                thread::spawn(move || {
+                    for id in 1..=2 {
+                        let mut frame = Some(who * 10 + id);
+                        assert_eq!(block_on(poll_fn(|cx| queue.poll_push(cx, &mut frame, 1))), Ok(()));
+                    }
+                })
+            })
+            .collect();
+        let (sleeper, mut taken) = (Sleeper::new(), VecDeque::new());
+        let waker = Waker::from(Arc::clone(&sleeper));
+        while taken.len() < 4 {
+            queue.drain(&mut taken, &waker);
+            if taken.len() < 4 {
+                sleeper.sleep();
+            }
+        }
+        for publisher in publishers {
+            publisher.join().unwrap();
+        }
+        for who in 0..2 {
+            let of: Vec<_> = taken.iter().copied().filter(|frame| frame / 10 == who).collect();
+            assert_eq!(of, [who * 10 + 1, who * 10 + 2]);
+        }
+        assert_eq!((queue.len(), queue.refused()), (0, 0));
+    });
+}
+
+#[test]
+fn who_waits_for_the_relay_is_woken_when_it_ends() {
+    check(|| {
+        let queue = Arc::new(Queue::new(1, 100));
+        assert!(queue.push(1_u64, 1).is_ok());
+        let publisher = {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || {
+                let mut frame = Some(2);
+                (block_on(poll_fn(|cx| queue.poll_push(cx, &mut frame, 1))), frame)
+            })
+        };
+        queue.close();
+        assert_eq!(publisher.join().unwrap(), (Err(Refused::Closed), Some(2)));
     });
 }

@@ -37,6 +37,8 @@ pub(crate) mod numbers;
 pub(crate) mod options;
 pub(crate) mod peers;
 pub(crate) mod queue;
+#[cfg(test)]
+mod queue_tests;
 pub(crate) mod relay;
 #[cfg(test)]
 mod sim;
