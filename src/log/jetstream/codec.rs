@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use async_nats::HeaderMap;
 use async_nats::HeaderName;
+use async_nats::HeaderValue;
 use bytes::Bytes;
 use bytestring::ByteString;
 
@@ -143,7 +144,7 @@ impl Outgoing {
 
 /// The entry in a message. One that another program wrote has its own headers, by name.
 pub(super) fn entry(seq: u64, headers: Option<&HeaderMap>, payload: Bytes) -> Entry {
-    let get = |name| headers.and_then(|headers| headers.get(name)).map(async_nats::HeaderValue::as_str);
+    let get = |name| headers.and_then(|headers| headers.get(name)).map(HeaderValue::as_str);
     let ours: Option<Headers> = get(HEADERS).map(|quoted| {
         let pairs = quoted.split('&').filter_map(|pair| pair.split_once('='));
         pairs.map(|(name, value)| (unquote(name), unquote(value))).collect()
@@ -168,7 +169,10 @@ pub(super) fn stored_headers(stored: &[u8]) -> (HeaderMap, bool) {
         }
         let whole = String::from_utf8([line, &more].concat()).ok();
         let pair = whole.as_deref().and_then(|line| line.split_once(':'));
-        match pair.and_then(|(name, value)| Some((HeaderName::from_str(name).ok()?, value.trim()))) {
+        // Parsed, both of them: given as texts, a carriage return in a value would be a panic of the client.
+        let parsed =
+            |(name, value): (&str, &str)| Some((HeaderName::from_str(name).ok()?, HeaderValue::from_str(value.trim()).ok()?));
+        match pair.and_then(parsed) {
             Some((name, value)) => headers.append(name, value),
             None => readable = false,
         }
@@ -294,6 +298,7 @@ mod tests {
         assert_eq!(pairs(b"NATS/1.0\r\nno colon\r\na: 1\r\n\r\n"), read("", "a=1", false));
         assert_eq!(pairs(b"NATS/1.0\r\nb: \xFF\r\na: 1\r\n 2\r\n\r\n"), read("", "a=1 2", false));
         assert_eq!(pairs(b"NATS/1.0 404 None\r\na: 1\r\n\r\n"), read("", "a=1", false), "no word of the server's");
+        assert_eq!(pairs(b"NATS/1.0\r\nb: 1\r2\r\na: 1\r\n\r\n"), read("", "a=1", false), "it panicked");
         assert_eq!(pairs(b"HTTP/1.1\r\na b: 1\r\n\r\n"), read("", "", false));
         assert_eq!(pairs(b""), read("", "", false));
     }
