@@ -7,6 +7,12 @@ use actix::System;
 use crate::Bench;
 use crate::common::numbers;
 use crate::common::numbers::median;
+use crate::common::numbers::quantile;
+use crate::common::record::PERCENTILES;
+use crate::common::record::Row;
+use crate::common::record::Unit;
+use crate::elixir;
+use crate::elixir::Pair;
 use crate::engine::Engine;
 use crate::engine::Peer;
 use crate::engine::Servers;
@@ -32,6 +38,7 @@ use crate::zenoh::Zenoh;
 struct Turn {
     p50: f64,
     p99: f64,
+    percentiles: [f64; PERCENTILES.len()],
     paces: Vec<Pace>,
     /// CPU of sender, receiver and server for each note at full speed, ns.
     costs: Vec<[f64; 3]>,
@@ -57,7 +64,8 @@ pub(crate) fn run(bench: &mut Bench) {
         every: Duration::from_millis(1),
         plans: vec![plan(100, 8_192), plan(1_024, 2_048)],
     };
-    let peers: Vec<Peer> = Peer::ALL.into_iter().filter(|peer| bench.args.wants_measure(&peer.name())).collect();
+    let mut peers: Vec<Peer> = Peer::ALL.into_iter().filter(|peer| bench.args.wants_measure(&peer.name())).collect();
+    peers.retain(|peer| *peer != Peer::Elixir || elixir::is_there());
     let mut turns: Vec<Vec<Turn>> = vec![Vec::new(); peers.len()];
     let servers = Servers::start();
     for round in 0..bench.rounds(5) {
@@ -65,7 +73,7 @@ pub(crate) fn run(bench: &mut Bench) {
             let at = (turned + round) % peers.len();
             let turn = measure(peers[at], &servers, &sizes);
             // The bare client of NATS brings each topic by itself.
-            if matches!(peers[at], Peer::Ours(_)) {
+            if matches!(peers[at], Peer::Ours(_) | Peer::Elixir) {
                 assert_eq!(turn.disordered, 0, "{}: notes of one sender out of order", peers[at].name());
             }
             if bench.args.test {
@@ -74,6 +82,7 @@ pub(crate) fn run(bench: &mut Bench) {
             turns[at].push(turn);
         }
     }
+    record(bench, &peers, &turns, &sizes);
     for ((plan, name), which) in sizes.plans.iter().zip(["100 B", "1 KiB"]).zip(0..) {
         table(bench, &peers, &turns, plan, name, which);
     }
@@ -115,7 +124,32 @@ fn measure(peer: Peer, servers: &Servers, sizes: &Sizes) -> Turn {
             other.wait(tally::READY);
             turn(Tcp::new(stream), &other, sizes, server).await
         }),
+        Peer::Elixir => beam_turn(sizes),
     }
+}
+
+/// The same by two nodes of Erlang's, which measure themselves.
+fn beam_turn(sizes: &Sizes) -> Turn {
+    let mut pair = Pair::start(sizes.topics);
+    let (mut turn, topics) = (Turn::default(), sizes.topics);
+    pair.ask(&format!("pace {topics} {}", sizes.notes / 5), "paced");
+    let times = pair.ask(&format!("pace {topics} {}", sizes.notes), "paced");
+    (turn.p50, turn.p99) = (quantile(&times, 0.5), quantile(&times, 0.99));
+    turn.percentiles = PERCENTILES.map(|percentile| quantile(&times, percentile / 100.0));
+    for plan in &sizes.plans {
+        let (warm, time) = (plan.warm.as_millis(), plan.time.as_millis());
+        pair.ask(&format!("full {topics} {} {} {warm} {time}", plan.bytes, plan.ahead), "warm");
+        let cpus = |pair: &Pair| [process::cpu(pair.sender.id()), process::cpu(pair.receiver.id())];
+        let before = cpus(&pair);
+        let rushed = pair.told("rushed");
+        let after = cpus(&pair);
+        let [notes, nanos] = rushed[..] else { panic!("{rushed:?} is no answer") };
+        let each = |at: usize| after[at].saturating_sub(before[at]) as f64 / notes.max(1.0);
+        turn.costs.push([each(0), each(1), 0.0]);
+        turn.paces.push(Pace { per_second: notes / nanos * 1e9, notes: notes as u64 });
+        turn.lost += pair.told("settled")[0] as u64;
+    }
+    turn
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -134,6 +168,7 @@ async fn turn(mut sends: impl Sends, other: &Other, sizes: &Sizes, server: impl 
     other.ask(tally::ASK_LATENCY);
     let [_, p50, p99, _] = other.wait(tally::LATENCY);
     (turn.p50, turn.p99) = (p50 as f64, p99 as f64);
+    turn.percentiles = PERCENTILES.map(|_| other.wait(tally::PERCENTILE)[2] as f64);
     let cpus = || [process::cpu(std::process::id()), process::cpu(other.id()), server()];
     for plan in &sizes.plans {
         let mut before = [0; 3];
@@ -162,6 +197,30 @@ async fn settle(other: &Other, numbers: &Numbers) {
 fn samples(turns: &[Turn], of: impl Fn(&Turn) -> f64) -> Samples {
     Samples(turns.iter().map(of).collect())
 }
+
+fn record(bench: &Bench, peers: &[Peer], turns: &[Vec<Turn>], sizes: &Sizes) {
+    for (peer, turns) in peers.iter().zip(turns) {
+        let (name, base) = (peer.name(), peer.engine().map_or_else(|| Peer::Tcp.name(), |engine| Peer::Bare(engine).name()));
+        let row = |measure, setting, value, unit, samples: &Samples| {
+            let row = Row::new("crossing", measure, &name, unit, &samples.0).base(&base).setting(setting);
+            bench.args.record.row(&row.at(if measure == ONE_WAY { "percentile" } else { "bytes" }, value));
+        };
+        for (which, plan) in sizes.plans.iter().enumerate() {
+            let rates = samples(turns, |turn| turn.paces[which].per_second);
+            row("notes at full speed", "", plan.bytes as f64, Unit::PerSecond, &rates);
+            for (at, side) in ["sender", "receiver", "server"].into_iter().enumerate() {
+                let costs = samples(turns, |turn| turn.costs[which][at]);
+                row("CPU of a note at full speed", side, plan.bytes as f64, Unit::Nanos, &costs);
+            }
+        }
+        for (at, percentile) in PERCENTILES.into_iter().enumerate() {
+            row(ONE_WAY, "", percentile, Unit::Nanos, &samples(turns, |turn| turn.percentiles[at]));
+        }
+        row("notes lost", "", 0.0, Unit::Count, &samples(turns, |turn| turn.lost as f64));
+    }
+}
+
+const ONE_WAY: &str = "one way, 100 B, 1,000 notes a second";
 
 /// The samples of a peer's bare client.
 fn bare<'a>(peer: Peer, peers: &[Peer], turns: &'a [Vec<Turn>]) -> Option<&'a [Turn]> {

@@ -38,10 +38,12 @@ pub(crate) enum Peer {
     Bare(Engine),
     /// Neither: length-prefixed messages on one TCP connection.
     Tcp,
+    /// Two nodes of the Erlang distribution.
+    Elixir,
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Tcp,
         Self::Bare(Engine::Redis),
         Self::Ours(Engine::Redis),
@@ -49,6 +51,7 @@ impl Peer {
         Self::Ours(Engine::Nats),
         Self::Bare(Engine::Zenoh),
         Self::Ours(Engine::Zenoh),
+        Self::Elixir,
     ];
 
     pub(crate) fn name(self) -> String {
@@ -56,13 +59,14 @@ impl Peer {
             Self::Ours(engine) => format!("cluster on {}", engine.name()),
             Self::Bare(engine) => format!("bare {}", engine.name()),
             Self::Tcp => "bare TCP pair".to_owned(),
+            Self::Elixir => "Elixir :pg + Registry".to_owned(),
         }
     }
 
     pub(crate) fn engine(self) -> Option<Engine> {
         match self {
             Self::Ours(engine) | Self::Bare(engine) => Some(engine),
-            Self::Tcp => None,
+            Self::Tcp | Self::Elixir => None,
         }
     }
 }
@@ -106,7 +110,7 @@ impl Servers {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let probe = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     probe.local_addr().expect("an address").port()
 }

@@ -12,6 +12,8 @@ use futures::StreamExt;
 
 use crate::Bench;
 use crate::common::numbers;
+use crate::common::record::Row;
+use crate::common::record::Unit;
 use crate::engine::Engine;
 use crate::engine::Servers;
 use crate::other::Other;
@@ -44,6 +46,11 @@ pub(crate) fn run(bench: &mut Bench) {
                 found[at].push(measure(Engine::ALL[at], &mut servers, count));
             }
         }
+        let record = |name, measure, unit, samples: &Samples| {
+            let row = Row::new("interest", measure, name, unit, &samples.0);
+            bench.args.record.row(&row.at("topics", count as f64));
+        };
+        record("no cluster", MEMORY, Unit::Bytes, &Samples(alone.clone()));
         rows.push(vec![
             numbers::count(count),
             "no cluster".into(),
@@ -57,6 +64,9 @@ pub(crate) fn run(bench: &mut Bench) {
             let of = |of: fn(&Found) -> f64| Samples(found.iter().map(of).collect());
             let span = |samples: &Samples| format!("{} .. {}", numbers::time(samples.min()), numbers::time(samples.max()));
             let (first, again) = (of(|found| found.first_ns), of(|found| found.again_ns));
+            record(engine.name(), MEMORY, Unit::Bytes, &of(|found| found.bytes_a_topic));
+            record(engine.name(), "all confirmed", Unit::Nanos, &first);
+            record(engine.name(), "all confirmed again", Unit::Nanos, &again);
             rows.push(vec![
                 numbers::count(count),
                 engine.name().to_owned(),
@@ -74,6 +84,8 @@ pub(crate) fn run(bench: &mut Bench) {
         rows,
     });
 }
+
+const MEMORY: &str = "memory of a topic";
 
 /// Bytes a topic, without a cluster.
 fn measure_alone(count: usize) -> f64 {

@@ -1,7 +1,7 @@
 //! Cluster: what crosses between two processes, beside the bare client of each engine. `cargo bench --bench cluster --features redis,nats,zenoh`.
 //!
-//! `--test` (tiny), `--only crossing,unwanted,interest` (parts), `--only crossing --measure "cluster on zenoh",..` (peers), `--rounds R`, `--n 1k,100k` (topics of
-//! interest), `--markdown`. The bench starts itself as the other node. Peers take turns, each round another one first; a ratio is the median of
+//! `--test` (tiny), `--only crossing,unwanted,interest,nodes` (parts), `--only crossing --measure "cluster on zenoh",..` (peers), `--rounds R`, `--n 1k,100k` (topics of
+//! interest), `--markdown`, `--json FILE`. The bench starts itself as the other node. Peers take turns, each round another one first; a ratio is the median of
 //! the ratios within the rounds. Who sends is kept at most a window ahead of who receives, so that a slow receiver loses nothing; what is lost in spite of that is counted.
 
 #![allow(
@@ -14,9 +14,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod crossing;
+mod elixir;
 mod engine;
 mod interest;
 mod nats;
+mod nodes;
 mod note;
 mod other;
 mod ours;
@@ -65,7 +67,8 @@ fn main() {
     }
     let mut bench = Bench { args: Args::read(), report: Report::default() };
     let start = Instant::now();
-    let parts: [(&str, Part); 3] = [("crossing", crossing::run), ("unwanted", unwanted::run), ("interest", interest::run)];
+    let parts: [(&str, Part); 4] =
+        [("crossing", crossing::run), ("unwanted", unwanted::run), ("interest", interest::run), ("nodes", nodes::run)];
     for (name, run) in parts {
         if bench.args.wants(name) {
             run(&mut bench);
@@ -77,4 +80,5 @@ fn main() {
         return;
     }
     bench.report.print(bench.args.markdown);
+    bench.args.record.end();
 }

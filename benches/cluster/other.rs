@@ -44,6 +44,7 @@ impl Other {
             Peer::Ours(engine) => ("ours", engine.name()),
             Peer::Bare(engine) => ("bare", engine.name()),
             Peer::Tcp => ("tcp", "-"),
+            Peer::Elixir => unreachable!("its nodes are processes of its own"),
         };
         Self::start(&format!("{side} {engine} {place} {topics}"))
     }

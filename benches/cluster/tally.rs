@@ -11,6 +11,7 @@ use std::thread;
 
 use hdrhistogram::Histogram;
 
+use crate::common::record::PERCENTILES;
 use crate::note;
 
 /// What is said on the connection between the two: a kind and three numbers.
@@ -23,6 +24,9 @@ pub(crate) const GOT: u64 = 1;
 pub(crate) const LATENCY: u64 = 2;
 /// Anything of a part's own.
 pub(crate) const FOUND: u64 = 3;
+
+/// A percentile's place among those of the record, and its value in ns; all of them follow [`LATENCY`].
+pub(crate) const PERCENTILE: u64 = 4;
 
 pub(crate) const ASK_GOT: u8 = b'g';
 pub(crate) const ASK_TIME: u8 = b't';
@@ -67,6 +71,9 @@ impl Tally {
                     let times = inner.times.take().expect("it was asked for");
                     let quantile = |q| times.value_at_quantile(q);
                     inner.say([LATENCY, quantile(0.5), quantile(0.99), times.len()]);
+                    for (at, percentile) in PERCENTILES.into_iter().enumerate() {
+                        inner.say([PERCENTILE, at as u64, times.value_at_percentile(percentile), 0]);
+                    }
                 }
                 _ => inner.tell(),
             }

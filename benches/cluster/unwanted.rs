@@ -9,6 +9,10 @@ use actix_pubsub::Topic;
 
 use crate::Bench;
 use crate::common::numbers;
+use crate::common::record::Row;
+use crate::common::record::Unit;
+use crate::elixir;
+use crate::elixir::Pair;
 use crate::engine;
 use crate::engine::Engine;
 use crate::engine::Peer;
@@ -35,19 +39,35 @@ struct Cost {
 pub(crate) fn run(bench: &mut Bench) {
     let bursts = bench.size(2, 50);
     let servers = Servers::start();
-    let mut costs = [const { Vec::new() }; 3];
+    let mut peers: Vec<Peer> = Engine::ALL.into_iter().map(Peer::Ours).collect();
+    if elixir::is_there() {
+        peers.push(Peer::Elixir);
+    }
+    let mut costs = vec![Vec::new(); peers.len()];
     for round in 0..bench.rounds(5) {
-        for turned in 0..Engine::ALL.len() {
-            let at = (turned + round) % Engine::ALL.len();
-            costs[at].push(measure(Engine::ALL[at], &servers, bursts));
+        for turned in 0..peers.len() {
+            let at = (turned + round) % peers.len();
+            costs[at].push(match peers[at] {
+                Peer::Ours(engine) => measure(engine, &servers, bursts),
+                _ => measure_elixir(bursts),
+            });
         }
     }
     let mut rows = Vec::new();
-    for (engine, costs) in Engine::ALL.into_iter().zip(&costs) {
+    for (peer, costs) in peers.into_iter().zip(&costs) {
         let of = |of: fn(&Cost) -> f64| Samples(costs.iter().map(of).collect());
+        let name = peer.name();
+        let row = |measure, unit, of: &Samples| {
+            bench.args.record.row(&Row::new("unwanted", measure, &name, unit, &of.0));
+        };
+        row("the caller's time", Unit::Nanos, &of(|cost| cost.caller_ns));
+        row("on the wire", Unit::Bytes, &of(|cost| cost.wire_bytes));
+        row("CPU of the other node", Unit::Nanos, &of(|cost| cost.other));
+        row("CPU of the server", Unit::Nanos, &of(|cost| cost.server));
+        row("CPU of this node", Unit::Nanos, &of(|cost| cost.own));
         let caller = of(|cost| cost.caller_ns);
         rows.push(vec![
-            engine.name().to_owned(),
+            name,
             numbers::time(caller.median()),
             format!("{} .. {}", numbers::time(caller.min()), numbers::time(caller.max())),
             format!("{:.1}", of(|cost| cost.wire_bytes).median()),
@@ -101,6 +121,21 @@ fn measure(engine: Engine, servers: &Servers, bursts: usize) -> Cost {
         pubsub.shutdown().await;
         cost
     })
+}
+
+/// Between two nodes of Erlang's, where each node gets everything.
+fn measure_elixir(bursts: usize) -> Cost {
+    let mut pair = Pair::start(1);
+    pair.ask(&format!("unwanted 1 {BURST}"), "unwanted");
+    let seen = |pair: &Pair| {
+        [process::cpu(pair.sender.id()), process::cpu(pair.receiver.id()), process::wire_bytes(pair.port).unwrap_or(0)]
+    };
+    let before = seen(&pair);
+    let caller = pair.ask(&format!("unwanted {bursts} {BURST}"), "unwanted")[0];
+    let after = seen(&pair);
+    let broadcasts = (bursts * BURST) as f64;
+    let each = |at: usize| after[at].saturating_sub(before[at]) as f64 / broadcasts;
+    Cost { caller_ns: caller / broadcasts, own: each(0), other: each(1), server: 0.0, wire_bytes: each(2) }
 }
 
 /// Broadcasts what fits the queue; the time that it took the caller, not that until it has gone out.

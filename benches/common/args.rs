@@ -1,7 +1,11 @@
 //! Args: the command line of a bench. Knows no bench.
 
 use std::env;
+use std::path::Path;
 use std::process;
+use std::rc::Rc;
+
+use crate::common::record::Record;
 
 /// What was asked for. An empty filter lets everything through.
 #[derive(Debug, Default, Clone)]
@@ -22,6 +26,8 @@ pub(crate) struct Args {
     pub(crate) measure: Vec<String>,
     /// Rounds instead of those that fit the number of subscribers.
     pub(crate) rounds: Option<usize>,
+    /// Where the samples go; to the file that `--json` names.
+    pub(crate) record: Rc<Record>,
 }
 
 impl Args {
@@ -41,6 +47,7 @@ impl Args {
                 "--placement" => args.placement = list(),
                 "--measure" => args.measure = list(),
                 "--n" => args.n = list().iter().map(|n| number(n)).collect(),
+                "--json" => args.record = Rc::new(Record::begin(Path::new(&list()[0]))),
                 "--rounds" => args.rounds = list().first().map(|rounds| number(rounds)),
                 _ => usage(&format!("unknown argument {word:?}")),
             }
@@ -70,7 +77,7 @@ fn number(text: &str) -> usize {
 fn usage(why: &str) -> ! {
     eprintln!("{why}");
     eprintln!(
-        "usage: [--test] [--markdown] [--large] [--only NAME,..] [--n 1,10k,..] [--placement 1t,2t,spread] [--measure single,burst] [--rounds R]"
+        "usage: [--test] [--markdown] [--large] [--only NAME,..] [--n 1,10k,..] [--placement 1t,2t,spread] [--measure single,burst] [--rounds R] [--json FILE]"
     );
     process::exit(2);
 }

@@ -10,8 +10,13 @@ pub(crate) fn quantile(samples: &[f64], q: f64) -> f64 {
     sorted.get(at.min(sorted.len().saturating_sub(1))).copied().unwrap_or(0.0)
 }
 
+/// The one in the middle; of an even number of samples the mean of those two.
 pub(crate) fn median(samples: &[f64]) -> f64 {
-    quantile(samples, 0.5)
+    let mut sorted = samples.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let (below, above) = (sorted.len().saturating_sub(1) / 2, sorted.len() / 2);
+    let at = |at: usize| sorted.get(at).copied().unwrap_or(0.0);
+    f64::midpoint(at(below), at(above))
 }
 
 pub(crate) fn nanos(duration: Duration) -> f64 {
@@ -49,7 +54,10 @@ pub(crate) fn times(ratio: f64) -> String {
     }
 }
 
-/// A count with a suffix: 1, 10, 1k, 100k.
+/// A count with a suffix: 1, 10, 1k, 100k, 1M.
 pub(crate) fn count(n: usize) -> String {
+    if n >= 1_000_000 && n.is_multiple_of(1_000_000) {
+        return format!("{}M", n / 1_000_000);
+    }
     if n >= 1_000 && n.is_multiple_of(1_000) { format!("{}k", n / 1_000) } else { n.to_string() }
 }

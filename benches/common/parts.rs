@@ -17,6 +17,7 @@ pub(crate) fn run(parts: &[(&str, Part)]) {
             run(&args);
         }
     }
+    args.record.end();
 }
 
 /// A goal, kept or not; in a test nothing is said of time.

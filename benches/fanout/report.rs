@@ -5,16 +5,33 @@ use std::collections::BTreeMap;
 use crate::common::machine;
 use crate::common::numbers;
 use crate::common::numbers::median;
+use crate::common::record::Record;
+use crate::common::record::Row;
+use crate::common::record::Unit;
 use crate::peers::LOOP;
 use crate::peers::OURS;
 use crate::rig::Placement;
 
 /// The samples of one peer at one size in one placement.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Samples {
     pub(crate) publish: Vec<f64>,
     pub(crate) last: Vec<f64>,
     pub(crate) rate: Vec<f64>,
+}
+
+impl Samples {
+    /// As rows of the record.
+    pub(crate) fn record(&self, record: &Record, n: usize, placement: Placement, peer: &str) {
+        for (measure, unit, samples) in
+            [(PUBLISH, Unit::Nanos, &self.publish), (LAST, Unit::Nanos, &self.last), (DELIVERIES, Unit::PerSecond, &self.rate)]
+        {
+            if !samples.is_empty() {
+                let row = Row::new("fanout", measure, peer, unit, samples).base(LOOP);
+                record.row(&row.setting(placement.name()).at("subscribers", n as f64));
+            }
+        }
+    }
 }
 
 /// Their medians: ns, ns, deliveries per second.
@@ -87,4 +104,7 @@ impl Report {
     }
 }
 
-const HEADINGS: [&str; 4] = ["peer", "publish returns", "last handled", "deliveries"];
+const PUBLISH: &str = "publish returns";
+const LAST: &str = "last handled";
+const DELIVERIES: &str = "deliveries";
+const HEADINGS: [&str; 4] = ["peer", PUBLISH, LAST, DELIVERIES];

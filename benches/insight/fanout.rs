@@ -13,6 +13,8 @@ use crate::common::args::Args;
 use crate::common::numbers;
 use crate::common::numbers::median;
 use crate::common::parts::goal;
+use crate::common::record::Row;
+use crate::common::record::Unit;
 use crate::crowd::Crowd;
 
 type Look = fn(&PubSub);
@@ -41,6 +43,8 @@ pub(crate) fn run(args: &Args) {
                 numbers::rate(rate),
                 numbers::times(share)
             );
+            let row = Row::new("fanout", "deliveries", what, Unit::PerSecond, of).base(LOOKERS[0].0);
+            args.record.row(&row.at("subscribers", members as f64));
             if look.is_some() {
                 goal(args, share > 0.9, "less than a tenth of it");
             }

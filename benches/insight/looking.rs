@@ -11,6 +11,8 @@ use crate::common::numbers;
 use crate::common::numbers::median;
 use crate::common::numbers::nanos;
 use crate::common::parts::goal;
+use crate::common::record::Row;
+use crate::common::record::Unit;
 use crate::crowd::Crowd;
 
 type Look = fn(&PubSub);
@@ -29,6 +31,7 @@ pub(crate) fn run(args: &Args) {
         let took = System::new().block_on(measure(members, rounds));
         for ((what, _), times) in LOOKS.iter().zip(&took) {
             println!("  {:>6} subscribers  {what:30} {:>10}", numbers::count(members), numbers::time(median(times)));
+            args.record.row(&Row::new("looking", "one look", what, Unit::Nanos, times).at("subscribers", members as f64));
             if members == 100_000 {
                 goal(args, median(times) < 50e6, "less than 50 ms");
             }

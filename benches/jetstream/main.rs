@@ -1,5 +1,11 @@
 //! JetStream: what the store costs against a nats-server of this machine. `cargo bench --features jetstream --bench jetstream`; it prints a table.
+//!
+//! `--test` (tiny), `--rounds R`, `--json FILE`.
 
+#![allow(clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "measured times and counts are far below 2^52")]
+
+#[path = "../common/mod.rs"]
+mod common;
 #[allow(dead_code, unreachable_pub, missing_docs)]
 #[path = "../../tests/it/servers.rs"]
 mod servers;
@@ -20,21 +26,42 @@ use actix_pubsub::log::Position;
 use actix_pubsub::log::Store;
 use futures::StreamExt;
 
+use crate::common::args::Args;
+use crate::common::record::Row;
+use crate::common::record::Unit;
+
 fn entry() -> NewEntry {
     NewEntry::new("bench.entry", vec![b'x'; 100])
 }
 
-fn row(what: &str, entries: u64, started: Instant) {
+/// What was done, how many entries per second, in order.
+type Rates = Vec<(String, f64)>;
+
+fn row(rates: &mut Rates, what: &str, entries: u64, started: Instant) {
     let seconds = started.elapsed().as_secs_f64();
-    #[allow(clippy::cast_precision_loss)]
     let rate = entries as f64 / seconds;
     println!("{what:<46} {entries:>8} in {seconds:>7.3} s  {rate:>9.0}/s");
+    rates.push((what.to_owned(), rate));
 }
 
 #[actix::main]
 async fn main() {
     // `cargo test --benches -- --test` sees only that it runs.
-    let small = std::env::args().any(|argument| argument == "--test");
+    let args = Args::read();
+    let mut rounds: Vec<Rates> = Vec::new();
+    for _ in 0..if args.test { 1 } else { args.rounds.unwrap_or(3) } {
+        rounds.push(round(args.test).await);
+    }
+    for (at, (what, _)) in rounds[0].iter().enumerate() {
+        let samples: Vec<f64> = rounds.iter().map(|rates| rates[at].1).collect();
+        args.record.row(&Row::new("jetstream", "entries", what, Unit::PerSecond, &samples));
+    }
+    args.record.end();
+}
+
+/// On a server of its own.
+async fn round(small: bool) -> Rates {
+    let mut rates = Rates::new();
     let entries: u64 = if small { 1_000 } else { 100_000 };
     let server = servers::Server::nats();
     let store = Arc::new(JetStreamStore::new(&server.url()).expect("a url"));
@@ -46,7 +73,7 @@ async fn main() {
     for _ in 0..one_by_one {
         store.append(&topic, Append::one(entry())).await.expect("it takes it");
     }
-    row("append, one after the other", one_by_one, started);
+    row(&mut rates, "append, one after the other", one_by_one, started);
 
     let started = Instant::now();
     futures::stream::iter(0..entries / 4)
@@ -54,13 +81,13 @@ async fn main() {
             store.append(&topic, Append::one(entry())).await.expect("it takes it");
         })
         .await;
-    row("append, 64 at once", entries / 4, started);
+    row(&mut rates, "append, 64 at once", entries / 4, started);
 
     let started = Instant::now();
     for _ in 0..entries / 1_000 {
         store.append(&topic, Append::many(vec![entry(); 1_000])).await.expect("it takes them");
     }
-    row("append, batches of 1,000", entries, started);
+    row(&mut rates, "append, batches of 1,000", entries, started);
 
     for page in [256, 1_000, 4_000] {
         let (mut read, mut at, started) = (0, EntryId::MIN, Instant::now());
@@ -71,7 +98,7 @@ async fn main() {
                 break;
             }
         }
-        row(&format!("read, pages of {page}"), read, started);
+        row(&mut rates, &format!("read, pages of {page}"), read, started);
     }
 
     let group = Group::new(topic.clone(), Name::parse("bench").expect("a name"));
@@ -82,7 +109,7 @@ async fn main() {
         let fetched = store.fetch(&group, &me, Fetch::entries(256)).await.expect("it fetches");
         acked += store.ack(&group, fetched.into_iter().map(|one| one.token).collect()).await.expect("it acks");
     }
-    row("fetch of 256, acks confirmed", acked, started);
+    row(&mut rates, "fetch of 256, acks confirmed", acked, started);
 
     let (mut tail, times) = (store.tail(), entries / 100);
     let last = store.info(&topic).await.expect("it says").last;
@@ -92,7 +119,7 @@ async fn main() {
         store.append(&topic, Append::one(entry())).await.expect("it takes it");
         tail.next(Limit::default()).await.expect("it follows");
     }
-    row("append, then seen by a tail", times, started);
+    row(&mut rates, "append, then seen by a tail", times, started);
 
     let topics = if small { 10 } else { 1_000 };
     let started = Instant::now();
@@ -100,5 +127,6 @@ async fn main() {
         let topic = Topic::parse(&format!("topic:{n}")).expect("a topic");
         store.append(&topic, Append::one(entry())).await.expect("it takes it");
     }
-    row("first append to a topic", topics, started);
+    row(&mut rates, "first append to a topic", topics, started);
+    rates
 }

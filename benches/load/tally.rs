@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use hdrhistogram::Histogram;
 
+use crate::common::record::PERCENTILES;
 use crate::load::said;
 use crate::load::said::Mark;
 use crate::process;
@@ -88,8 +89,10 @@ impl Tally {
     /// The phase as `name=number` words.
     pub(crate) fn end(&self) -> String {
         let cpu = process::cpu("self") - self.cpu;
+        let percentiles: Vec<_> =
+            PERCENTILES.iter().map(|percentile| self.latency.value_at_percentile(*percentile).to_string()).collect();
         format!(
-            "tally frames={} active={} p50={} p99={} max={} cpu={} waited={} lag={}",
+            "tally frames={} active={} p50={} p99={} max={} cpu={} waited={} lag={} percentiles={}",
             self.frames,
             self.active,
             self.latency.value_at_quantile(0.5),
@@ -98,6 +101,7 @@ impl Tally {
             cpu.ran,
             cpu.waited,
             self.lag.value_at_quantile(0.99),
+            percentiles.join(","),
         )
     }
 }

@@ -15,6 +15,8 @@ use crate::Bench;
 use crate::bare::BareEngine;
 use crate::bare::QueuedEngine;
 use crate::bare::RawFile;
+use crate::common::record::Row;
+use crate::common::record::Unit;
 use crate::folder::Folder;
 use crate::note::Note;
 use crate::report::Goal;
@@ -103,6 +105,10 @@ async fn measure(bench: &mut Bench, appenders: u64, entries: u64) {
         check(&store, &topic, entries * turns).await;
         store.close().await.expect("a close");
     }
+    bench.record(&rates, |peer, samples| {
+        let row = Row::new("append", "durable entries", peer, Unit::PerSecond, samples).base(ENGINE);
+        row.at("appenders", appenders as f64)
+    });
     let what = |of: &str| format!("append, {appenders} appenders, {of}");
     let (engine_goal, raw_goal) = match appenders {
         64 => (Goal::AtLeast(0.8), Goal::AtLeast(0.5)),

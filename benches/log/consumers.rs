@@ -25,6 +25,8 @@ use tokio::time::sleep;
 
 use crate::Bench;
 use crate::common::numbers;
+use crate::common::record::Row;
+use crate::common::record::Unit;
 use crate::folder::Folder;
 use crate::note::Note;
 use crate::replay;
@@ -85,6 +87,11 @@ pub(crate) async fn run(bench: &mut Bench) {
             })
             .collect();
         let rates = rounds::run(&bench.args, bench.rounds(5), peers).await;
+        let setting = format!("concurrency {concurrency}");
+        for (peer, samples) in rates.peers() {
+            let row = Row::new("consumers", "entries handled", peer, Unit::PerSecond, samples).base(MEMORY);
+            bench.args.record.row(&row.setting(&setting).at("consumers", consumers as f64));
+        }
         let rate = |name| numbers::rate(rates.median(name));
         table.rows.push(vec![consumers.to_string(), concurrency.to_string(), rate(MEMORY), rate(EMBEDDED)]);
     }

@@ -13,6 +13,8 @@ use crate::Bench;
 use crate::child;
 use crate::common::numbers;
 use crate::common::numbers::nanos;
+use crate::common::record::Row;
+use crate::common::record::Unit;
 use crate::folder::Folder;
 use crate::note::Note;
 use crate::report::Goal;
@@ -48,6 +50,7 @@ pub(crate) async fn run(bench: &mut Bench) {
         let rate = |took: Duration| {
             if took.is_zero() { "-".to_owned() } else { numbers::rate(entries as f64 / took.as_secs_f64()) }
         };
+        record(bench, (entries, topics), appended, file, &found);
         let mib = |kib: u64| format!("{:.1} MiB", kib as f64 / 1024.0);
         table.rows.push(vec![
             entries.to_string(),
@@ -78,6 +81,24 @@ pub(crate) async fn run(bench: &mut Bench) {
         bench.report.bound(what, mib(peak), "cache and pages", mib(bound), ratio, Goal::AtMost(1.0));
     }
     bench.report.table(table);
+}
+
+fn record(bench: &Bench, (entries, topics): (u64, u64), appended: Duration, file: u64, found: &child::Found) {
+    let setting = format!("{} topics", numbers::count(topics as usize));
+    let row = |measure, unit, sample: f64| {
+        let row = Row::new("cost", measure, "embedded store", unit, &[sample]);
+        bench.args.record.row(&row.setting(&setting).at("entries", entries as f64));
+    };
+    let rate = |took: Duration| entries as f64 / took.as_secs_f64();
+    row("append, 1,024 at once", Unit::PerSecond, rate(appended));
+    row("file, each entry", Unit::Bytes, file as f64 / entries as f64);
+    row("open", Unit::Nanos, nanos(found.open));
+    row("memory once open", Unit::Bytes, (found.opened_kib << 10) as f64);
+    row("pages", Unit::PerSecond, rate(found.pages));
+    if !found.replay.is_zero() {
+        row("replay into a handler", Unit::PerSecond, rate(found.replay));
+        row("peak memory of a replay", Unit::Bytes, (found.peak_kib << 10) as f64);
+    }
 }
 
 /// Many appenders, over all topics in turn. The entries of one topic are numbered from zero if it is the only one.

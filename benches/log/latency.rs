@@ -18,6 +18,8 @@ use crate::Bench;
 use crate::bare::BareEngine;
 use crate::common::numbers::nanos;
 use crate::common::numbers::quantile;
+use crate::common::record::Row;
+use crate::common::record::Unit;
 use crate::folder::Folder;
 use crate::note::Note;
 use crate::report::Goal;
@@ -77,6 +79,12 @@ pub(crate) async fn run(bench: &mut Bench) {
         }
     }
     engine.check();
+    let all =
+        ways.iter().map(|way| (way.name, &way.took)).chain([(COMMIT, &commits), ("append returns, nobody listens", &returns)]);
+    for (peer, samples) in all {
+        let row = Row::new("latency", "one entry, from its append on", peer, Unit::Nanos, &[]).base(COMMIT);
+        bench.args.record.percentiles(&row, &samples[warm..]);
+    }
     let of = |samples: &[f64], q| quantile(&samples[warm..], q);
     for (quantile, q) in [("p50", 0.5), ("p99", 0.99)] {
         let base = of(&commits, q);
@@ -92,6 +100,8 @@ pub(crate) async fn run(bench: &mut Bench) {
     there.join().expect("no handler panics");
     store.close().await.expect("a close");
 }
+
+const COMMIT: &str = "bare commit";
 
 impl Way {
     async fn sample(&mut self, pubsub: &PubSub) {

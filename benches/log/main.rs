@@ -1,7 +1,7 @@
 //! Log: the durable log beside the bare engine, a raw file and plain Redis Streams. Run it by `cargo bench --bench log --features embedded,redis`.
 //!
 //! `--test` (tiny), `--only append,replay,latency,redis,cost,consumers`, `--n 64,..` (appenders), `--measure "bare engine",..` (peers), `--rounds R`,
-//! `--markdown`, and `--large` for 10 million entries, some minutes.
+//! `--markdown`, `--json FILE`, and `--large` for 10 million entries, some minutes.
 //! Peers take turns, so that what disturbs one round disturbs all of them; a ratio is the median of the ratios within the rounds. Every entry is
 //! counted and its place checked. The files are in a folder of the system's for temporary ones, which is removed in the end.
 
@@ -35,7 +35,9 @@ use actix::System;
 
 use crate::common::args::Args;
 use crate::common::machine;
+use crate::common::record::Row;
 use crate::report::Report;
+use crate::rounds::Rates;
 
 /// What every part gets.
 pub(crate) struct Bench {
@@ -51,6 +53,13 @@ impl Bench {
 
     pub(crate) fn rounds(&self, full: usize) -> usize {
         if self.args.test { 1 } else { self.args.rounds.unwrap_or(full) }
+    }
+
+    /// A row for each peer: `row` makes it, of the peer's name and samples.
+    pub(crate) fn record<'a>(&self, rates: &'a Rates, row: impl Fn(&'a str, &'a [f64]) -> Row<'a>) {
+        for (peer, samples) in rates.peers() {
+            self.args.record.row(&row(peer, samples));
+        }
     }
 }
 
@@ -78,6 +87,7 @@ fn main() {
         return;
     }
     bench.report.print(bench.args.markdown);
+    bench.args.record.end();
 }
 
 #[cfg(feature = "redis")]

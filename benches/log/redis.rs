@@ -30,6 +30,8 @@ use redis::aio::MultiplexedConnection;
 use tokio::time::sleep;
 
 use crate::Bench;
+use crate::common::record::Row;
+use crate::common::record::Unit;
 use crate::folder::Folder;
 use crate::note::Note;
 use crate::report::Goal;
@@ -59,16 +61,27 @@ pub(crate) async fn run(bench: &mut Bench) {
         let topic = Topic::parse("notes").expect("a topic");
         let rates = append(bench, &store, &plain, &topic, sizes.0).await;
         let what = |of: &str| format!("redis, fsync {sync}: {of}");
+        let setting = format!("fsync {sync}");
+        let record = |bench: &Bench, measure: &str, rates: &Rates| {
+            for (peer, samples) in rates.peers() {
+                let row = Row::new("redis", measure, peer, Unit::PerSecond, samples).base(CLIENT);
+                bench.args.record.row(&row.setting(&setting));
+            }
+        };
+        record(bench, "append, 64 in flight", &rates);
         bench.report.rates(what("append, 64 in flight"), &rates, STORE, CLIENT, Goal::AtLeast(0.8));
         if sync == "everysec" {
             let ids = fill(&store, sizes.1).await;
             let rates = read(bench, &store, &plain, Rc::clone(&ids)).await;
+            record(bench, "read, pages of 100, 64 in flight", &rates);
             bench.report.rates(what("read, pages of 100, 64 in flight"), &rates, STORE, CLIENT, Goal::AtLeast(0.8));
             let rates = replay(bench, &store, &plain, sizes.1).await;
+            record(bench, "read, page after page", &rates);
             bench.report.rates(what("read, page after page"), &rates, STORE, CLIENT, Goal::Free);
         }
         let entries = bench.size(300, 20_000);
         let rates = consume(bench, &store, &plain, entries).await;
+        record(bench, "fetch and ack, 100 at a time", &rates);
         bench.report.rates(what("fetch and ack, 100 at a time"), &rates, STORE, CLIENT, Goal::Free);
     }
 }
@@ -229,7 +242,7 @@ struct Plain {
 }
 
 /// An entry of a stream: its id and its fields.
-type Row = (String, Vec<(String, Vec<u8>)>);
+type Entry = (String, Vec<(String, Vec<u8>)>);
 
 impl Plain {
     async fn connect(url: &str) -> Self {
@@ -255,7 +268,7 @@ impl Plain {
         self.ask(redis::cmd("XLEN").arg(stream)).await
     }
 
-    async fn read(&self, from: &str, entries: usize) -> Vec<Row> {
+    async fn read(&self, from: &str, entries: usize) -> Vec<Entry> {
         self.ask(redis::cmd("XRANGE").arg(HISTORY).arg(from).arg("+").arg("COUNT").arg(entries)).await
     }
 
@@ -267,7 +280,7 @@ impl Plain {
     async fn work(&self, group: &str) -> u64 {
         let mut command = redis::cmd("XREADGROUP");
         command.arg("GROUP").arg(group).arg("one").arg("COUNT").arg(PAGE).arg("STREAMS").arg(WORK).arg(">");
-        let streams: Vec<(String, Vec<Row>)> = self.ask(&command).await;
+        let streams: Vec<(String, Vec<Entry>)> = self.ask(&command).await;
         let rows = &streams.first().expect("the group lacks entries").1;
         let mut command = redis::cmd("XACK");
         command.arg(WORK).arg(group);

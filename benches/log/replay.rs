@@ -14,6 +14,8 @@ use actix_pubsub::log::Store;
 
 use crate::Bench;
 use crate::bare::BareEngine;
+use crate::common::record::Row;
+use crate::common::record::Unit;
 use crate::folder::Folder;
 use crate::note::Note;
 use crate::reader;
@@ -30,6 +32,10 @@ pub(crate) async fn run(bench: &mut Bench) {
     let promised = 1e6;
     for (batch, entries) in bench.size([(1_024, 3_000), (64, 500), (1, 20)], [(1_024, 1_000_000), (64, 200_000), (1, 5_000)]) {
         let rates = measure(bench, batch, entries).await;
+        bench.record(&rates, |peer, samples| {
+            let row = Row::new("replay", "entries read", peer, Unit::PerSecond, samples).base(DECODED);
+            row.at("entries a commit", batch as f64)
+        });
         let of = |what: &str| format!("{what}, appended {batch} at a time");
         if batch == 1_024 {
             bench.report.promise(of("replay into a handler"), rates.median(ACTOR), promised);

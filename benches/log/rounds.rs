@@ -40,6 +40,10 @@ pub(crate) async fn run(args: &Args, rounds: usize, mut peers: Vec<Peer<'_>>) ->
 }
 
 impl Rates {
+    pub(crate) fn peers(&self) -> impl Iterator<Item = (&'static str, &[f64])> {
+        self.0.iter().map(|(peer, rates)| (*peer, rates.as_slice()))
+    }
+
     fn of(&self, peer: &str) -> &[f64] {
         self.0.iter().find(|(name, _)| *name == peer).map_or(&[], |(_, rates)| rates)
     }

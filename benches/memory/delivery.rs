@@ -16,6 +16,8 @@ use crate::common::gate::Gate;
 use crate::common::gate::Tally;
 use crate::common::parts::goal;
 use crate::common::payload::Payload;
+use crate::common::record::Row;
+use crate::common::record::Unit;
 use crate::heap::Heap;
 
 struct Listener {
@@ -38,11 +40,17 @@ pub(crate) fn run(args: &Args) {
             "  actix-pubsub, {burst:3} at a time: {:.2} per event with one subscriber, {each:.5} more per delivery",
             one as f64 / events as f64
         );
+        let what = format!("actix-pubsub, {burst} at a time");
+        args.record.row(&Row::new("delivery", "allocations per delivery", &what, Unit::Count, &[each]));
+        let each_event = one as f64 / events as f64;
+        args.record.row(&Row::new("delivery", "allocations per event, one subscriber", &what, Unit::Count, &[each_event]));
         assert!(each < 0.001, "a delivery allocates");
         goal(args, each < 0.001, &format!("actix-pubsub, {burst} at a time: no allocation per delivery"));
     }
     let cost = |n: usize| System::new().block_on(send_loop(n, events));
     let each = (cost(many) - cost(1)) as f64 / (events * (many - 1)) as f64;
+    let what = format!("do_send loop, {events} at a time");
+    args.record.row(&Row::new("delivery", "allocations per delivery", &what, Unit::Count, &[each]));
     println!("  do_send loop, {events} at a time: {each:.5} per delivery");
 }
 

@@ -21,6 +21,8 @@ use crate::common::args::Args;
 use crate::common::numbers;
 use crate::common::numbers::median;
 use crate::common::parts::goal;
+use crate::common::record::Row;
+use crate::common::record::Unit;
 
 /// An actor that does in its own context what it is told.
 struct Member;
@@ -45,6 +47,10 @@ pub(crate) fn run(args: &Args) {
     println!("subscribe + unsubscribe, pairs per second on one thread:");
     for (what, rates) in &results {
         println!("  {what:64} {:>12}", numbers::rate(median(rates)));
+    }
+    for (what, rates) in &results {
+        let row = Row::new("churn", "subscribe + unsubscribe", what, Unit::PerSecond, rates).base(LISTED);
+        args.record.row(&row.at("other subscribers", others as f64));
     }
     let rate = |at: usize| median(&results[at].1);
     goal(args, rate(0) >= 1e6, "actix-pubsub: at least 1 M/s with distinct topics");
@@ -103,7 +109,7 @@ async fn measure(others: usize, pairs: usize, rounds: usize) -> Vec<(&'static st
             }),
         ),
         (
-            "DashMap<String, Vec<Recipient>>, one topic with 100k others",
+            LISTED,
             Box::new({
                 let recipients = Arc::new(recipients);
                 move || listed(Arc::clone(&recipients), vec![shared_name(); LISTED_PAIRS])
@@ -192,6 +198,7 @@ fn shared_name() -> String {
     "room:lobby".to_owned()
 }
 
+const LISTED: &str = "DashMap<String, Vec<Recipient>>, one topic with 100k others";
 /// Fewer, because each walks over all others.
 const LISTED_PAIRS: usize = 100;
 

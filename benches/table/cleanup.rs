@@ -1,6 +1,7 @@
 //! Cleanup: all subscribers of a topic die at once. The cost of each death must not depend on how many die, and nobody else may
 //! feel it. The same actors without a subscription die beside them: what actix itself takes for a death.
 
+use std::collections::BTreeSet;
 use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -22,11 +23,15 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::common::args::Args;
+use crate::common::beam;
+use crate::common::beam::Beam;
 use crate::common::numbers;
 use crate::common::numbers::median;
 use crate::common::numbers::nanos;
 use crate::common::numbers::quantile;
 use crate::common::parts::goal;
+use crate::common::record::Row;
+use crate::common::record::Unit;
 use crate::quiet::Quiet;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,18 +71,39 @@ async fn measure(args: &Args) {
     sleep(Duration::from_millis(if args.test { 20 } else { 1_000 })).await;
     let before = quiet.between(before, Instant::now());
 
+    let elixir_sizes: &[usize] = if args.test { &[100] } else { ELIXIR_SIZES };
+    let mut elixir = beam::is_there().then(Elixir::start);
     println!("all n subscribers of a topic die at once, per death:");
     let (mut during, mut plain) = (Vec::new(), Vec::new());
     for (death, sizes) in [(Death::Stop, sizes), (Death::Panic, few), (Death::Arbiter, sizes)] {
         let mut each = Vec::new();
-        for &n in sizes {
-            let (mut with, mut without) = (Vec::new(), Vec::new());
+        let theirs = if death == Death::Stop && elixir.is_some() { elixir_sizes } else { &[] };
+        let all: BTreeSet<usize> = sizes.iter().chain(theirs).copied().collect();
+        for n in all {
+            let (mut with, mut without, mut registered, mut bare) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
             for _ in 0..rounds {
+                if theirs.contains(&n)
+                    && let Some(elixir) = &mut elixir
+                {
+                    registered.push(elixir.kill(n, true));
+                    bare.push(elixir.kill(n, false));
+                }
+                if !sizes.contains(&n) {
+                    continue;
+                }
                 for (subscribed, took, late) in [(true, &mut with, &mut during), (false, &mut without, &mut plain)] {
                     let (from, to) = kill(&pubsub, n, death, subscribed).await;
                     took.push(nanos(to - from) / n as f64);
                     late.extend(quiet.between(from, to));
                 }
+            }
+            record(args, death, n, [(OURS, &with, &without), (ELIXIR, &registered, &bare)]);
+            if !registered.is_empty() {
+                let (with, without) = (median(&registered), median(&bare));
+                println!("  {ELIXIR} n = {n:6}: {with:6.0} ns, not registered {without:6.0} ns");
+            }
+            if with.is_empty() {
+                continue;
             }
             let (with, without) = (median(&with), median(&without));
             println!(
@@ -94,6 +120,15 @@ async fn measure(args: &Args) {
             goal(args, ratio <= 1.5, &format!("a death among 80k costs {ratio:.2} times one among 10k (at most 1.5)"));
         }
     }
+    for (what, late) in
+        [("before", &before), ("while subscribers die", &during), ("while actors die without any subscription", &plain)]
+    {
+        for (quantile_of, q) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
+            let row =
+                Row::new("cleanup", "an event on another topic and arbiter meanwhile", what, Unit::Nanos, &[quantile(late, q)]);
+            args.record.row(&row.setting(quantile_of).base("while actors die without any subscription"));
+        }
+    }
     println!("an event on another topic and arbiter meanwhile (2 cores busy with the dying):");
     for (what, late) in
         [("before", &before), ("while subscribers die", &during), ("while actors die without any subscription", &plain)]
@@ -106,6 +141,40 @@ async fn measure(args: &Args) {
     drop(quiet);
     quiet_arbiter.stop();
     quiet_arbiter.join().expect("no subscriber panicked");
+}
+
+/// Times for each death, of those that were subscribed and of those that were not.
+fn record(args: &Args, death: Death, n: usize, peers: [(&str, &Vec<f64>, &Vec<f64>); 2]) {
+    let setting = format!("{death:?}").to_lowercase();
+    for (peer, with, without) in peers.into_iter().filter(|(_, with, _)| !with.is_empty()) {
+        let alone = format!("{peer}, not subscribed");
+        let row = |measure, peer, samples: &[f64]| {
+            let row = Row::new("cleanup", measure, peer, Unit::Nanos, samples).setting(&setting).at("deaths", n as f64);
+            args.record.row(&row.base(if measure == GONE { &alone } else { "" }));
+        };
+        let all = |each: &[f64]| each.iter().map(|each| each * n as f64).collect::<Vec<_>>();
+        row(GONE, peer, &all(with));
+        row(GONE, &alone, &all(without));
+        let over: Vec<f64> = with.iter().zip(without).map(|(with, without)| with - without).collect();
+        row("a death, over one without a subscription", peer, &over);
+    }
+}
+
+/// The virtual machine of Elixir, whose processes die in their turns.
+struct Elixir(Beam);
+
+impl Elixir {
+    fn start() -> Self {
+        let beam = Beam::start("deaths.exs", &[], &[], &[]);
+        beam.answer("ready");
+        Self(beam)
+    }
+
+    /// For each death, ns.
+    fn kill(&mut self, n: usize, registered: bool) -> f64 {
+        self.0.tell(&format!("{n} {}", u8::from(registered)));
+        self.0.answer("took").parse::<f64>().expect("a time") / n as f64
+    }
 }
 
 /// Starts `n` actors on an arbiter of their own and ends them; says from when to when they died.
@@ -145,6 +214,12 @@ async fn kill(pubsub: &PubSub, n: usize, death: Death, subscribed: bool) -> (Ins
     arbiter.join().expect("the arbiter itself does not panic");
     (from.await.expect("it was sent"), to)
 }
+
+const OURS: &str = "actix-pubsub";
+const ELIXIR: &str = "Elixir Registry";
+/// The last of these takes it seconds.
+const ELIXIR_SIZES: &[usize] = &[2_500, 5_000, 10_000, 20_000];
+const GONE: &str = "until all are gone";
 
 impl Actor for Mortal {
     type Context = Context<Self>;

@@ -1,9 +1,10 @@
-//! Table: what it costs to subscribe, to have many subscriptions, and to die. Run it by `cargo bench --bench table`.
+//! Table: what it costs to subscribe, to have many subscriptions, topics and arbiters, and to die. Run it by `cargo bench --bench table`.
 //!
-//! `--test` (tiny), `--only churn,many,cleanup`, `--rounds R`. What a subscription weighs is in the bench `memory`.
+//! `--test` (tiny), `--only churn,many,topics,arbiters,cleanup`, `--rounds R`, `--json FILE`. What a subscription weighs is in the bench `memory`.
 
 #![allow(clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "measured times and counts are far below 2^52")]
 
+mod broadcast;
 mod churn;
 mod cleanup;
 #[path = "../common/mod.rs"]
@@ -14,5 +15,11 @@ mod quiet;
 use crate::common::parts;
 
 fn main() {
-    parts::run(&[("churn", churn::run), ("many", many::run), ("cleanup", cleanup::run)]);
+    parts::run(&[
+        ("churn", churn::run),
+        ("many", many::run),
+        ("topics", broadcast::over_topics),
+        ("arbiters", broadcast::over_arbiters),
+        ("cleanup", cleanup::run),
+    ]);
 }

@@ -20,6 +20,8 @@ use crate::common::numbers::median;
 use crate::common::numbers::nanos;
 use crate::common::parts::goal;
 use crate::common::payload::Payload;
+use crate::common::record::Row;
+use crate::common::record::Unit;
 
 struct Listener {
     tally: Tally,
@@ -44,6 +46,10 @@ pub(crate) fn run(args: &Args) {
     println!("an actor with many subscriptions, one thread:");
     for case in &cases {
         let (last, rate) = (numbers::time(median(&case.last)), numbers::rate(median(&case.rate)));
+        for (measure, unit, samples) in [("single event", Unit::Nanos, &case.last), ("sustained", Unit::PerSecond, &case.rate)] {
+            let rounds: Vec<f64> = samples.chunks(samples.len().div_ceil(case.rate.len())).map(median).collect();
+            args.record.row(&Row::new("many", measure, case.what, unit, &rounds).base(cases[0].what));
+        }
         println!("  {:56} single {last:>9}   sustained {rate:>12}", case.what);
     }
     let single = median(&cases[1].last) / median(&cases[0].last);

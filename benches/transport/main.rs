@@ -1,5 +1,11 @@
 //! Transport: what a link carries and weighs, beside the bare client. `cargo bench --features redis,nats --bench transport`; it prints a table.
+//!
+//! Who sends and who reads take turns with those of the other peers. `--test` (tiny), `--rounds R`, `--json FILE`.
 
+#![allow(clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "measured times and counts are far below 2^52")]
+
+#[path = "../common/mod.rs"]
+mod common;
 #[allow(dead_code, unreachable_pub, missing_docs)]
 #[path = "../../tests/it/servers.rs"]
 mod servers;
@@ -24,6 +30,10 @@ use redis::AsyncConnectionConfig;
 use redis::IntoConnectionInfo;
 use redis::ProtocolVersion;
 
+use crate::common::args::Args;
+use crate::common::record::Row;
+use crate::common::record::Unit;
+
 /// Bytes of a frame.
 const FRAME: &[u8] = &[7; 100];
 /// Frames given at once, pipelines that are not answered.
@@ -32,7 +42,8 @@ const PIPELINES: usize = 16;
 
 fn main() {
     // `cargo test --benches -- --test` sees only that it runs.
-    let small = std::env::args().any(|argument| argument == "--test");
+    let args = Args::read();
+    let (small, rounds) = (args.test, if args.test { 1 } else { args.rounds.unwrap_or(5) });
     // Less than 32 MB on the wire: beyond that Redis cuts a reader that is not as fast as who sends.
     let (frames, subjects) = if small { (1_000, 1_000) } else { (150_000, 100_000) };
     let (redis, nats) = (servers::Server::redis(), servers::Server::nats());
@@ -40,30 +51,42 @@ fn main() {
     let transports: [(&str, Arc<dyn Transport>); 2] =
         [("redis", Arc::new(Redis::new(&redis_url))), ("nats", Arc::new(Nats::new(&nats_url)))];
 
-    row("redis, the bare client, pipelined", frames, |ready| {
-        (
-            bare_redis_reads(redis_url.clone(), frames, ready),
-            Box::new(|| runtime().block_on(bare_redis_sends(&redis_url, frames))),
-        )
-    });
-    row("nats, the bare client", frames, |ready| {
-        (bare_nats_reads(nats_url.clone(), frames, ready), Box::new(|| runtime().block_on(bare_nats_sends(&nats_url, frames))))
-    });
-    for (engine, transport) in &transports {
-        row(&format!("{engine}, a link"), frames, |ready| {
-            (link_reads(Arc::clone(transport), frames, ready), Box::new(|| link_sends(transport, frames)))
-        });
+    let peers = ["redis, the bare client, pipelined", "redis, a link", "nats, the bare client", "nats, a link"];
+    let mut rates = [const { [const { Vec::new() }; 2] }; 4];
+    for round in 0..rounds {
+        for turned in 0..peers.len() {
+            let at = (turned + round) % peers.len();
+            let transport = &transports[at / 2].1;
+            let (sent, received) = turn(peers[at], frames, |ready| match at {
+                0 => (
+                    bare_redis_reads(redis_url.clone(), frames, ready),
+                    Box::new(|| runtime().block_on(bare_redis_sends(&redis_url, frames))),
+                ),
+                2 => (
+                    bare_nats_reads(nats_url.clone(), frames, ready),
+                    Box::new(|| runtime().block_on(bare_nats_sends(&nats_url, frames))),
+                ),
+                _ => (link_reads(Arc::clone(transport), frames, ready), Box::new(|| link_sends(transport, frames))),
+            });
+            rates[at][0].push(sent);
+            rates[at][1].push(received);
+        }
+    }
+    for ((at, peer), rates) in peers.into_iter().enumerate().zip(&rates) {
+        for (measure, samples) in ["frames sent", "frames received"].into_iter().zip(rates) {
+            args.record.row(&Row::new("transport", measure, peer, Unit::PerSecond, samples).base(peers[at / 2 * 2]));
+        }
     }
     for (engine, transport) in transports {
-        weigh(engine, &transport, subjects);
+        weigh(&args, engine, &transport, subjects);
     }
+    args.record.end();
 }
 
 type Reader = std::thread::JoinHandle<()>;
 
 /// Starts who reads, then who sends, each on a thread with a runtime of its own; prints how many went out and came in each second.
-#[allow(clippy::cast_precision_loss)]
-fn row<'a>(what: &str, frames: usize, start: impl FnOnce(mpsc::Sender<()>) -> (Reader, Box<dyn FnOnce() + 'a>)) {
+fn turn<'a>(what: &str, frames: usize, start: impl FnOnce(mpsc::Sender<()>) -> (Reader, Box<dyn FnOnce() + 'a>)) -> (f64, f64) {
     let (ready, is_ready) = mpsc::channel();
     let (reader, send) = start(ready);
     is_ready.recv().expect("it subscribes");
@@ -72,7 +95,9 @@ fn row<'a>(what: &str, frames: usize, start: impl FnOnce(mpsc::Sender<()>) -> (R
     let sent = begin.elapsed();
     reader.join().expect("it reads");
     let rate = |took: Duration| frames as f64 / took.as_secs_f64();
-    println!("{what:<40} {:>9.0} sent/s {:>9.0} received/s", rate(sent), rate(begin.elapsed()));
+    let (sent, received) = (rate(sent), rate(begin.elapsed()));
+    println!("{what:<40} {sent:>9.0} sent/s {received:>9.0} received/s");
+    (sent, received)
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -182,7 +207,7 @@ async fn bare_nats_sends(url: &str, frames: usize) {
 }
 
 /// Prints what a subscription takes of this process' memory, its topic's name not counted.
-fn weigh(engine: &str, transport: &Arc<dyn Transport>, subjects: usize) {
+fn weigh(args: &Args, engine: &str, transport: &Arc<dyn Transport>, subjects: usize) {
     runtime().block_on(async {
         let (inbound, _arrivals) = inbound(1);
         let link = transport.connect(&identity(&cluster()), inbound).await.expect("it connects");
@@ -192,6 +217,12 @@ fn weigh(engine: &str, transport: &Arc<dyn Transport>, subjects: usize) {
             link.subscribe(some.to_vec()).await.expect("it subscribes");
         }
         let (took, each) = (begin.elapsed(), resident_bytes().saturating_sub(before) / subjects);
+        let row = |measure, unit, sample| {
+            let row = Row::new("subscriptions", measure, engine, unit, &[sample]);
+            args.record.row(&row.at("subscriptions", subjects as f64));
+        };
+        row("memory of each", Unit::Bytes, each as f64);
+        row("all confirmed", Unit::Nanos, took.as_secs_f64() * 1e9);
         println!("{engine}, {subjects} subscriptions: {each} bytes each, confirmed in {took:?}");
     });
 }

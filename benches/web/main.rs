@@ -12,7 +12,7 @@
 //!
 //! `--measure stalled`: what 1,000 clients that read nothing cost 1,000 that do.
 //!
-//! `--test` (50 clients), `--n 10k` (clients), `--only NAME,..` (servers), `--rounds R`, `--markdown`. 10,000 clients need `ulimit -n` above that.
+//! `--test` (50 clients), `--n 100,10k` (clients, one number after the other), `--only NAME,..` (servers), `--rounds R`, `--markdown`, `--json FILE`. 10,000 clients need `ulimit -n` above that.
 
 #![allow(clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "measured times and counts are far below 2^52")]
 
@@ -45,33 +45,40 @@ fn main() {
     let args = Args::read();
     let start = Instant::now();
     let (mut plan, rounds) = if args.test { (TEST, 1) } else { (FULL, args.rounds.unwrap_or(5)) };
-    plan.clients = args.n.first().copied().unwrap_or(plan.clients);
     if args.measure.iter().any(|measure| measure == "stalled") || args.test {
         stalled::compare(&args, rounds);
         if !args.test {
+            args.record.end();
             return;
         }
     }
     let servers: Vec<_> = servers::all().filter(|server| args.wants(server.name)).collect();
-    let mut report = Report::new(&servers, plan.clients);
-    for round in 0..rounds {
-        for turned in 0..servers.len() {
-            let at = (turned + round) % servers.len();
-            report.add(at, turn::take(servers[at], plan));
-            eprintln!(
-                "{:4.0} s, load {:.2}: round {}, {}",
-                start.elapsed().as_secs_f64(),
-                machine::load(),
-                round + 1,
-                servers[at].name
-            );
+    let sizes = if args.n.is_empty() { vec![plan.clients] } else { args.n.clone() };
+    for clients in sizes {
+        plan.clients = clients;
+        let mut report = Report::new(&servers, clients);
+        for round in 0..rounds {
+            for turned in 0..servers.len() {
+                let at = (turned + round) % servers.len();
+                report.add(at, turn::take(servers[at], plan));
+                eprintln!(
+                    "{:4.0} s, load {:.2}: {clients} clients, round {}, {}",
+                    start.elapsed().as_secs_f64(),
+                    machine::load(),
+                    round + 1,
+                    servers[at].name
+                );
+            }
+        }
+        report.record(&args.record);
+        if !args.test {
+            report.print(args.markdown);
         }
     }
+    args.record.end();
     if args.test {
         println!("web: every client of every server got every broadcast, once and in order");
-        return;
     }
-    report.print(args.markdown);
 }
 
 const TEST: Plan = Plan { clients: 50, paced: 5, singles: 5, bursts: 5 };

@@ -5,6 +5,10 @@ use crate::common::machine;
 use crate::common::numbers;
 use crate::common::numbers::median;
 use crate::common::numbers::quantile;
+use crate::common::record::PERCENTILES;
+use crate::common::record::Record;
+use crate::common::record::Row;
+use crate::common::record::Unit;
 use crate::server::Server;
 use crate::turn::BURST;
 use crate::turn::PER_CLIENT;
@@ -21,6 +25,10 @@ pub(crate) struct Report {
 /// A number of a turn, and whether it counts.
 struct Measure {
     title: String,
+    /// What it is, and in what, for the record.
+    name: &'static str,
+    setting: &'static str,
+    unit: Unit,
     of: fn(&Took) -> Option<f64>,
     counts: fn(&Took) -> bool,
     print: fn(f64) -> String,
@@ -61,23 +69,64 @@ impl Report {
         }
     }
 
+    /// All of it; a round that does not count is none.
+    pub(crate) fn record(&self, record: &Record) {
+        for measure in self.measures() {
+            for (server, turns) in &self.rows {
+                let counted = |took: &Took| (measure.of)(took).filter(|_| (measure.counts)(took)).unwrap_or(f64::NAN);
+                let (counted, all) = (turns.iter().map(counted), turns.iter().filter_map(measure.of));
+                // Of a server that nobody can broadcast to.
+                if all.count() > 0 {
+                    let row = Row::new("web", measure.name, server.name, measure.unit, &counted.collect::<Vec<_>>());
+                    record.row(&row.base(server.against).setting(measure.setting).at("connections", self.clients as f64));
+                }
+            }
+        }
+        for (server, turns) in &self.rows {
+            for (at, percentile) in PERCENTILES.into_iter().enumerate() {
+                let of = |took: &Took| took.paced.map(|phase| if calm(took.paced) { phase.percentiles[at] } else { f64::NAN });
+                let samples: Vec<f64> = turns.iter().filter_map(of).collect();
+                if !samples.is_empty() {
+                    let clients = format!("{} connections", numbers::count(self.clients));
+                    let row = Row::new("web latency", "from broadcast to client", server.name, Unit::Nanos, &samples);
+                    record.row(&row.base(server.against).setting(&clients).at("percentile", percentile));
+                }
+            }
+        }
+    }
+
     fn measures(&self) -> Vec<Measure> {
         let pace = 1.0 / (PER_CLIENT * self.clients as u32).as_secs_f64();
         let paced = format!("From broadcast to client at {pace:.0} broadcasts/s");
-        let measure = |title: &str, of, counts, print| Measure { title: title.to_owned(), of, counts, print };
-        let bursts = |title: &str, of, counts, print| measure(&format!("{title}, bursts of {BURST}"), of, counts, print);
-        let singles = |title: &str, of, counts, print| measure(&format!("{title}, one broadcast at a time"), of, counts, print);
+        let measure = |title: &str, of, counts, print| Measure {
+            title: title.to_owned(),
+            name: "",
+            setting: "",
+            unit: Unit::Count,
+            of,
+            counts,
+            print,
+        };
+        let named = |measure: Measure, name, setting, unit| Measure { name, setting, unit, ..measure };
+        let singles = |name: &'static str, of, counts, print, unit| {
+            named(measure(&format!("{name}, one broadcast at a time"), of, counts, print), name, "one broadcast at a time", unit)
+        };
+        let bursts = |name: &'static str, of, counts, print, unit| {
+            named(measure(&format!("{name}, bursts of {BURST}"), of, counts, print), name, "bursts of 16", unit)
+        };
+        let (idle, after) = ("Memory of an idle connection", "Memory of a connection after all bursts");
+        let (p50, p99) = (format!("{paced}, p50"), format!("{paced}, p99"));
         vec![
-            measure("Memory of an idle connection", |it| Some(it.idle), |_| true, bytes),
-            measure("Memory of a connection after all bursts", |it| it.bursts.map(|_| it.after), |_| true, bytes),
-            measure(&format!("{paced}, p50"), |it| Some(it.paced?.p50), |it| calm(it.paced), numbers::time),
-            measure(&format!("{paced}, p99"), |it| Some(it.paced?.p99), |it| calm(it.paced), numbers::time),
-            singles(PER_CORE, |it| Some(it.singles?.per_core()), |it| sound(it.singles), numbers::rate),
-            singles(PER_SECOND, |it| Some(it.singles?.per_second()), |it| calm(it.singles), numbers::rate),
-            bursts(PER_CORE, |it| Some(it.bursts?.per_core()), |it| sound(it.bursts), numbers::rate),
-            bursts(PER_SECOND, |it| Some(it.bursts?.per_second()), |it| calm(it.bursts), numbers::rate),
-            singles(LOAD_SHARE, |it| Some(it.singles?.load_percent()), |_| true, percent),
-            bursts(LOAD_SHARE, |it| Some(it.bursts?.load_percent()), |_| true, percent),
+            named(measure(idle, |it| Some(it.idle), |_| true, bytes), idle, "", Unit::Bytes),
+            named(measure(after, |it| it.bursts.map(|_| it.after), |_| true, bytes), after, "", Unit::Bytes),
+            named(measure(&p50, |it| Some(it.paced?.p50), |it| calm(it.paced), numbers::time), CROSSING, "p50", Unit::Nanos),
+            named(measure(&p99, |it| Some(it.paced?.p99), |it| calm(it.paced), numbers::time), CROSSING, "p99", Unit::Nanos),
+            singles(PER_CORE, |it| Some(it.singles?.per_core()), |it| sound(it.singles), numbers::rate, Unit::PerSecond),
+            singles(PER_SECOND, |it| Some(it.singles?.per_second()), |it| calm(it.singles), numbers::rate, Unit::PerSecond),
+            bursts(PER_CORE, |it| Some(it.bursts?.per_core()), |it| sound(it.bursts), numbers::rate, Unit::PerSecond),
+            bursts(PER_SECOND, |it| Some(it.bursts?.per_second()), |it| calm(it.bursts), numbers::rate, Unit::PerSecond),
+            singles(LOAD_SHARE, |it| Some(it.singles?.load_percent()), |_| true, percent, Unit::Count),
+            bursts(LOAD_SHARE, |it| Some(it.bursts?.load_percent()), |_| true, percent, Unit::Count),
         ]
     }
 
@@ -144,6 +193,7 @@ fn percent(percent: f64) -> String {
     format!("{percent:.0} %")
 }
 
+const CROSSING: &str = "From broadcast to client, 20,000 frames/s in all";
 const PER_CORE: &str = "Frames per second of the server's processor time";
 const PER_SECOND: &str = "Frames per second";
 const LOAD_SHARE: &str = "Share of its core that the load needed";

@@ -7,6 +7,8 @@ use crate::common::args::Args;
 use crate::common::machine;
 use crate::common::numbers;
 use crate::common::numbers::median;
+use crate::common::record::Row;
+use crate::common::record::Unit;
 use crate::server::Server;
 use crate::servers;
 use crate::turn::BURST;
@@ -37,6 +39,19 @@ pub(crate) fn compare(args: &Args, rounds: usize) {
     if args.test {
         println!("web: clients that read get every broadcast beside as many that do not");
         return;
+    }
+    for (server, turns) in ours.iter().zip(&rows) {
+        let row = |peer, setting, of: fn(&Took) -> f64| {
+            let samples: Vec<f64> = turns.iter().map(of).collect();
+            let row = Row::new("stalled", server.name, peer, Unit::Nanos, &samples).base(ALONE);
+            args.record.row(&row.setting(setting).at("clients that read", clients as f64));
+        };
+        row(ALONE, "p50", |took| took.alone.p50);
+        row("beside as many that read nothing", "p50", |took| took.beside.p50);
+        row("alone once more", "p50", |took| took.again.p50);
+        row(ALONE, "p99", |took| took.alone.p99);
+        row("beside as many that read nothing", "p99", |took| took.beside.p99);
+        row("alone once more", "p99", |took| took.again.p99);
     }
     println!("{}", machine::line());
     println!(
@@ -98,6 +113,7 @@ fn turn(server: &Server, clients: usize, broadcasts: u32, crowd: bool) -> (Phase
     (first, pair.phase(1, broadcasts, gap))
 }
 
+const ALONE: &str = "alone";
 const CLIENTS: usize = 1_000;
 /// For some 3 s: a client that does not read is given up after 10 s.
 const BROADCASTS: u32 = 60;

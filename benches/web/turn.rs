@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::child::Child;
+use crate::common::record::PERCENTILES;
 use crate::process;
 use crate::server::Server;
 
@@ -40,6 +41,7 @@ pub(crate) struct Phase {
     active: f64,
     pub(crate) p50: f64,
     pub(crate) p99: f64,
+    pub(crate) percentiles: [f64; PERCENTILES.len()],
     /// Processor time of the server.
     server: f64,
     server_waited: f64,
@@ -110,21 +112,23 @@ impl Pair {
         let server = process::cpu(&self.server.id()) - before;
         self.load.tell("end");
         let line = self.load.answer("tally");
-        let said: HashMap<&str, f64> = line
-            .split(' ')
-            .filter_map(|word| word.split_once('='))
-            .map(|(name, n)| (name, n.parse().expect("a number")))
-            .collect();
+        let words: HashMap<&str, &str> = line.split(' ').filter_map(|word| word.split_once('=')).collect();
+        let said = |name| words[name].parse::<f64>().expect("a number");
+        let mut percentiles = [0.0; PERCENTILES.len()];
+        for (at, told) in words["percentiles"].split(',').enumerate() {
+            percentiles[at] = told.parse().expect("a number");
+        }
         Phase {
-            frames: said["frames"],
-            active: said["active"],
-            p50: said["p50"],
-            p99: said["p99"],
+            frames: said("frames"),
+            active: said("active"),
+            p50: said("p50"),
+            p99: said("p99"),
+            percentiles,
             server: server.ran as f64,
             server_waited: server.waited as f64,
-            load: said["cpu"],
-            load_waited: said["waited"],
-            lag: said["lag"],
+            load: said("cpu"),
+            load_waited: said("waited"),
+            lag: said("lag"),
             late,
         }
     }

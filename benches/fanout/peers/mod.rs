@@ -3,6 +3,7 @@
 mod actix_home;
 mod broker;
 mod dashmap_loop;
+mod elixir;
 mod kameo_pubsub;
 mod pubsub;
 mod ractor_port;
@@ -21,6 +22,8 @@ pub(crate) struct Peer {
 
 /// What the others are measured against.
 pub(crate) const LOOP: &str = "do_send loop";
+/// A process of its own, of a program that may not be there.
+pub(crate) const ELIXIR: &str = "Elixir Registry";
 /// This crate.
 pub(crate) const OURS: &str = "actix-pubsub";
 
@@ -34,6 +37,7 @@ pub(crate) const ALL: &[Peer] = &[
     Peer { name: "ractor OutputPort", run: ractor_port::run, placements: SINGLE_HOME },
     Peer { name: "tokio broadcast", run: tokio_broadcast::run, placements: SINGLE_HOME },
     Peer { name: "tokio on arbiters", run: tokio_broadcast::run_on_arbiters, placements: SINGLE_HOME },
+    Peer { name: ELIXIR, run: elixir::run, placements: &[Placement::OneThread, Placement::Spread] },
     Peer { name: OURS, run: pubsub::run, placements: &Placement::ALL },
 ];
 
