@@ -7,7 +7,6 @@ use serde::Deserialize;
 
 use crate::common::numbers;
 use crate::common::numbers::median;
-use crate::common::numbers::quantile;
 
 /// What one bench recorded in its last run.
 #[derive(Debug)]
@@ -141,11 +140,11 @@ impl Row {
     }
 
     pub(crate) fn min(&self) -> f64 {
-        quantile(&self.counted(), 0.0)
+        self.counted().into_iter().fold(f64::NAN, f64::min)
     }
 
     pub(crate) fn max(&self) -> f64 {
-        quantile(&self.counted(), 1.0)
+        self.counted().into_iter().fold(f64::NAN, f64::max)
     }
 
     /// A number of this row, with its unit.
