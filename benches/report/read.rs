@@ -171,6 +171,11 @@ pub(crate) fn print(unit: &str, number: f64) -> String {
     format!("{sign}{text}")
 }
 
+/// How many times as much; of what is far less, which part.
+pub(crate) fn times(ratio: f64) -> String {
+    if ratio > 0.0 && ratio < 0.1 { format!("1/{:.0}", 1.0 / ratio) } else { numbers::times(ratio) }
+}
+
 fn bytes(bytes: f64) -> String {
     match bytes {
         b if b < 4_096.0 => format!("{b:.0} B"),

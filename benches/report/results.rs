@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use crate::common::numbers;
 use crate::plots::Drawn;
 use crate::read;
 use crate::read::Row;
@@ -115,7 +114,7 @@ fn table_of(text: &mut String, section: &Section, rows: &[&Row]) {
             format!("{} .. {}", row.print(row.min()), row.print(row.max())),
         ]);
         if bases {
-            let ratio = section.ratio(row, &row.base).map(numbers::times).unwrap_or_default();
+            let ratio = section.ratio(row, &row.base).map(read::times).unwrap_or_default();
             let base = if same_base || ratio.is_empty() || row.base == row.peer { "" } else { &format!(" `{}`", row.base) };
             cells.push(format!("{ratio}{base}"));
         }

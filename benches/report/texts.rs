@@ -8,7 +8,6 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
-use crate::common::numbers;
 use crate::read;
 use crate::read::Section;
 
@@ -90,7 +89,7 @@ fn figure(sections: &[Section], text: &str) -> Option<String> {
         "min" => row.print(row.min()),
         "max" => row.print(row.max()),
         "range" => format!("{} to {}", row.print(row.min()), row.print(row.max())),
-        "ratio" => numbers::times(section.ratio(row, &row.base)?),
-        _ => numbers::times(section.ratio(row, what.strip_prefix("over ")?)?),
+        "ratio" => read::times(section.ratio(row, &row.base)?),
+        _ => read::times(section.ratio(row, what.strip_prefix("over ")?)?),
     })
 }
