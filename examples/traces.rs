@@ -72,7 +72,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .in_scope(|| here.broadcast("orders", Order { number: 1 }).map_err(|error| error.to_string()))?;
 
     // A span is exported when it has ended: the last to end is that of the request's broadcast or of the delivery elsewhere.
-    while spans.get_finished_spans()?.len() < 7 {
+    while spans.get_finished_spans()?.len() < 9 {
         actix::clock::sleep(Duration::from_millis(1)).await;
     }
     let spans = spans.get_finished_spans()?;
@@ -88,7 +88,7 @@ fn print(spans: &[SpanData], parent: SpanId, depth: usize) {
     for span in children {
         let attributes: HashMap<_, _> =
             span.attributes.iter().map(|field| (field.key.as_str(), field.value.to_string())).collect();
-        let told: Vec<_> = ["topic", "actor", "origin", "order"]
+        let told: Vec<_> = ["topic", "actor", "origin", "subscribers", "order"]
             .iter()
             .filter_map(|key| Some(format!("{key}={}", attributes.get(key)?)))
             .collect();

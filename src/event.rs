@@ -81,7 +81,7 @@ impl<M> Event<M> {
         self.missed
     }
 
-    /// The span of its broadcast or, of another node's, of its delivery here, to be the parent of your own; disabled where nobody records it. A handler in an actor's own
+    /// The span of its delivery by this arbiter, to be the parent of your own; disabled where nobody records it. A handler in an actor's own
     /// context runs within a child of it; a stream, and an actor behind its mailbox, can do the same by this.
     pub fn span(&self) -> Span {
         self.head.span().cloned().unwrap_or_else(Span::none)
@@ -161,7 +161,7 @@ pub(crate) struct Head<M> {
     /// Of the log's entry; [`EntryId::MIN`] where there is none.
     id: EntryId,
     body: BodyRef<M>,
-    /// What its handlers are children of.
+    /// Of its delivery by this arbiter: what its handlers are children of.
     span: Traced,
     #[cfg_attr(not(feature = "web"), expect(dead_code, reason = "nothing is kept in it"))]
     encodings: Encodings,
@@ -171,8 +171,16 @@ pub(crate) struct Head<M> {
 pub(crate) type Traced = Option<Box<Span>>;
 
 /// None, where nobody records it.
-pub(crate) fn traced(span: &Span) -> Traced {
-    (!span.is_disabled()).then(|| Box::new(span.clone()))
+pub(crate) fn traced(span: Span) -> Traced {
+    (!span.is_disabled()).then(|| Box::new(span))
+}
+
+/// Within a span, where there is one.
+pub(crate) fn within<R>(span: &Traced, work: impl FnOnce() -> R) -> R {
+    match span {
+        None => work(),
+        Some(span) => span.in_scope(work),
+    }
 }
 
 impl<M: Send + Sync + 'static> Head<M> {

@@ -2,6 +2,8 @@
 //!
 //! All events have the target [`TARGET`]. None is emitted under a lock: a `tracing` subscriber may itself broadcast.
 
+use std::cell::Cell;
+
 use tracing::debug;
 use tracing::error;
 use tracing::info;
@@ -144,14 +146,19 @@ pub(crate) fn cluster_event(event: &dyn std::fmt::Debug) {
     debug!(target: TARGET, ?event, "cluster event");
 }
 
-/// Around the delivery of what another node broadcast within a trace.
-pub(crate) fn deliver_span(topic: &Topic, origin: NodeId) -> tracing::Span {
-    tracing::info_span!(target: TARGET, "pubsub.deliver", %topic, %origin)
+/// Around what another node broadcast within a trace, from its arrival here until the last subscriber here has taken it or lost it.
+pub(crate) fn receive_span(topic: &Topic, origin: NodeId) -> tracing::Span {
+    recording(|| tracing::info_span!(target: TARGET, "pubsub.receive", %topic, %origin))
 }
 
 /// Around a broadcast, until the last subscriber has taken its event or lost it.
 pub(crate) fn broadcast_span(topic: &Topic) -> tracing::Span {
-    tracing::debug_span!(target: TARGET, "pubsub.broadcast", %topic)
+    recording(|| tracing::debug_span!(target: TARGET, "pubsub.broadcast", %topic))
+}
+
+/// Around what one arbiter does with an event, from its port until the last subscriber there has taken it or lost it.
+pub(crate) fn deliver_span(parent: &tracing::Span, topic: &Topic, arbiter: u32, subscribers: usize) -> tracing::Span {
+    recording(|| tracing::debug_span!(target: TARGET, parent: parent, "pubsub.deliver", %topic, arbiter, subscribers))
 }
 
 /// Whether anyone records such spans: one comparison where nobody does.
@@ -162,8 +169,27 @@ pub(crate) fn broadcast_spans_enabled() -> bool {
 
 /// Around the call of a handler; what the future does that it returns is not within.
 pub(crate) fn handle_span(parent: &tracing::Span, topic: &Topic, actor: &'static str, missed: u64) -> tracing::Span {
-    tracing::debug_span!(target: TARGET, parent: parent, "pubsub.handle", %topic, actor, missed)
+    recording(|| tracing::debug_span!(target: TARGET, parent: parent, "pubsub.handle", %topic, actor, missed))
 }
+
+/// Makes a span. Who records it may broadcast that it does; that has no span, or it would go on without an end.
+fn recording(make: impl FnOnce() -> tracing::Span) -> tracing::Span {
+    struct Done(bool);
+    impl Drop for Done {
+        fn drop(&mut self) {
+            RECORDING.set(self.0);
+        }
+    }
+    let _done = Done(RECORDING.replace(true));
+    make()
+}
+
+/// Whether this thread is just telling of one of our spans.
+pub(crate) fn is_recording() -> bool {
+    RECORDING.get()
+}
+
+thread_local!(static RECORDING: Cell<bool> = const { Cell::new(false) });
 
 /// An error with everything that it came from.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

@@ -46,6 +46,8 @@ use crate::cluster::transport::TransportError;
 use crate::cluster::transport::Work;
 use crate::event::Body;
 use crate::event::Head;
+use crate::event::traced;
+use crate::event::within;
 use crate::feed::backoff::backoff;
 use crate::feed::types::Foreign;
 use crate::local::background::start_thread;
@@ -506,11 +508,11 @@ impl Relay {
             return;
         };
         let span = if frame.fields.traceparent.is_empty() {
-            tracing::Span::none()
+            None
         } else {
-            let span = observe::deliver_span(topic, frame.origin);
+            let span = observe::receive_span(topic, frame.origin);
             trace::continue_in(&span, frame.fields.traceparent, frame.fields.tracestate);
-            span
+            traced(span)
         };
         let foreign = Foreign {
             node: frame.origin,
@@ -519,7 +521,7 @@ impl Relay {
             payload: frame.payload,
             span: &span,
         };
-        let delivered = span.in_scope(|| kind.deliver(&self.hub.shared, topic, foreign));
+        let delivered = within(&span, || kind.deliver(&self.hub.shared, topic, foreign));
         match delivered {
             Ok(_) => self.hub.counters.delivered.add(1),
             Err(error) => {

@@ -10,14 +10,12 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 
-use tracing::Span;
-
 use crate::codec::Codec;
 use crate::codec::CodecError;
 use crate::event::Body;
 use crate::event::Head;
 use crate::event::Payload;
-use crate::event::traced;
+use crate::event::Traced;
 use crate::feed::logged;
 use crate::feed::logged::Logged;
 use crate::feed::place::Place;
@@ -65,8 +63,8 @@ pub(crate) struct Foreign<'a> {
     /// The codec that wrote it.
     pub(crate) encoding: &'a str,
     pub(crate) payload: &'a [u8],
-    /// Of its delivery here; what its handlers are children of.
-    pub(crate) span: &'a Span,
+    /// Of its arrival here; what its deliveries are children of.
+    pub(crate) span: &'a Traced,
 }
 
 /// What a follower of the log makes of an entry.
@@ -183,7 +181,8 @@ impl<M: Payload> Kind for KindOf<M> {
         let body = Arc::new(Body::new(from.codec.decode::<M>(from.encoding, from.payload)?));
         let (mut queued, mut full) = (0, 0);
         for port in ports.iter() {
-            match port.shard().publish(port, None, Head::shared(port.topic().clone(), from.node, &body, traced(from.span))) {
+            match port.shard().publish(port, None, Head::shared(port.topic().clone(), from.node, &body, port.delivery(from.span)))
+            {
                 Pushed::Queued => queued += 1,
                 // It is told by `missed()`.
                 Pushed::Full => full += 1,

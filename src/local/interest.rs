@@ -7,10 +7,14 @@ use std::sync::OnceLock;
 
 use dashmap::DashMap;
 use smallvec::SmallVec;
+use tracing::Span;
 
+use crate::event::Traced;
+use crate::event::traced;
 use crate::local::hash::BuildPrehashed;
 use crate::local::shard::Shard;
 use crate::local::slab::Key;
+use crate::observe;
 use crate::sync::Arc;
 use crate::sync::AtomicU64;
 use crate::sync::AtomicUsize;
@@ -72,6 +76,19 @@ impl TopicPort {
     /// Refused by the full port, and not told to anyone yet.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Acquire)
+    }
+
+    /// The span of an event's delivery here, if that of its broadcast is recorded. Made by its publisher, because a registry runs no user code.
+    #[inline]
+    pub(crate) fn delivery(&self, of: &Traced) -> Traced {
+        of.as_ref().and_then(|broadcast| self.delivery_of(broadcast))
+    }
+
+    #[cold]
+    fn delivery_of(&self, broadcast: &Span) -> Traced {
+        let span = observe::deliver_span(broadcast, &self.topic, self.shard.id(), self.subscribers());
+        // Who records no deliveries may still record what the handlers do.
+        traced(if span.is_disabled() { broadcast.clone() } else { span })
     }
 
     pub(crate) fn take_lost(&self) -> u64 {

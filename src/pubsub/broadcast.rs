@@ -11,6 +11,7 @@ use crate::event::Body;
 use crate::event::Head;
 use crate::event::Payload;
 use crate::event::Traced;
+use crate::event::within;
 use crate::feed::types::NameTaken;
 use crate::ids::NodeId;
 use crate::ids::SubscriberId;
@@ -205,7 +206,7 @@ impl PubSub {
         match ports {
             [] => {}
             [port] => {
-                let event = Head::sole(port.topic().clone(), self.node(), message, span);
+                let event = Head::sole(port.topic().clone(), self.node(), message, port.delivery(&span));
                 receipt.add(port.shard().publish(port, from, event));
             }
             ports => self.send_shared(ports, from, &Arc::new(Body::new(message)), &span, &mut receipt),
@@ -223,7 +224,7 @@ impl PubSub {
         receipt: &mut Receipt,
     ) {
         for port in ports {
-            let event = Head::shared(port.topic().clone(), self.node(), body, span.clone());
+            let event = Head::shared(port.topic().clone(), self.node(), body, port.delivery(span));
             receipt.add(port.shard().publish(port, from, event));
         }
     }
@@ -231,7 +232,7 @@ impl PubSub {
     async fn send_async<M: Send + Sync + 'static>(&self, ports: &[Arc<TopicPort>], message: M, span: &Traced) -> Receipt {
         let (body, mut receipt) = (Arc::new(Body::new(message)), Receipt::default());
         for port in ports {
-            let event = Head::shared(port.topic().clone(), self.node(), &body, span.clone());
+            let event = Head::shared(port.topic().clone(), self.node(), &body, port.delivery(span));
             receipt.add(poll_fn(|cx| port.shard().poll_publish(cx, port, None, &event)).await);
         }
         receipt
@@ -261,14 +262,6 @@ impl Receipt {
             // Its arbiter is stopping: its subscribers are as good as gone.
             Pushed::Closed => {}
         }
-    }
-}
-
-/// Within a span, where there is one: what crosses names it.
-fn within<R>(span: &Traced, work: impl FnOnce() -> R) -> R {
-    match span {
-        None => work(),
-        Some(span) => span.in_scope(work),
     }
 }
 

@@ -55,11 +55,19 @@ impl Builder {
         self
     }
 
-    /// Of so many broadcasts one has a span, `pubsub.broadcast`, whose children are the spans `pubsub.handle` around each handler of an actor's own context. They are for `tracing`, at
-    /// the level DEBUG; where nobody records that, a broadcast costs one comparison more and a delivery one branch. 1, unless told otherwise; 0: none has.
+    /// Of so many broadcasts one has a span, `pubsub.broadcast`. They are for `tracing`, at the level DEBUG; where nobody records that, a broadcast costs one comparison more, and a
+    /// delivery one branch. 1, unless told otherwise; 0: none has. A broadcast that has one costs a span for each arbiter and for each handler.
     ///
-    /// The span ends when the last subscriber has taken the event or lost it. What another node broadcast is handled within `pubsub.deliver`, whose parent is, with the
-    /// feature `opentelemetry`, the span of the broadcast there.
+    /// ```text
+    /// pubsub.broadcast                 topic
+    /// ├─ pubsub.deliver                topic, arbiter, subscribers      one for each arbiter that has some
+    /// │  └─ pubsub.handle              topic, actor, missed             around each handler of an actor's own context
+    /// └─ pubsub.receive                topic, origin                    on another node, by the feature `opentelemetry`
+    ///    └─ pubsub.deliver             topic, arbiter, subscribers
+    ///       └─ pubsub.handle           topic, actor, missed
+    /// ```
+    ///
+    /// A span ends when the last subscriber within it has taken the event or lost it. What a node receives has spans whenever its publisher's broadcast had one: `pubsub.receive` at the level INFO.
     pub fn trace_sampling(mut self, one_in: u32) -> Self {
         self.trace_one_in = one_in;
         self

@@ -1,7 +1,5 @@
 //! Sampling: which broadcasts have a span. Knows no topics.
 
-use std::cell::Cell;
-
 use crate::event::Traced;
 use crate::event::traced;
 use crate::observe;
@@ -33,24 +31,6 @@ impl Sampling {
         if self.one_in == 0 || !self.broadcasts.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.one_in.into()) {
             return None;
         }
-        if RECORDING.replace(true) {
-            // Who records the span broadcasts that it does; that would go on without an end.
-            return None;
-        }
-        let _done = Done;
-        traced(&observe::broadcast_span(topic))
+        if observe::is_recording() { None } else { traced(observe::broadcast_span(topic)) }
     }
-}
-
-struct Done;
-
-impl Drop for Done {
-    fn drop(&mut self) {
-        RECORDING.set(false);
-    }
-}
-
-thread_local! {
-    /// Whether this thread is telling of a broadcast's span.
-    static RECORDING: Cell<bool> = const { Cell::new(false) };
 }

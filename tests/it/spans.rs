@@ -1,4 +1,4 @@
-//! Spans: broadcast and handle, parent and child, for `tracing`; and nothing where nobody records them.
+//! Spans: broadcast, deliver and handle, parent and child, for `tracing`; and nothing where nobody records them.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -9,6 +9,8 @@ use futures::StreamExt;
 use tracing::Level;
 use tracing::Metadata;
 use tracing::Subscriber;
+use tracing::field::Field;
+use tracing::field::Visit;
 use tracing::level_filters::LevelFilter;
 use tracing::span::Attributes;
 use tracing::span::Id;
@@ -32,7 +34,11 @@ type Made = (&'static str, Vec<&'static str>);
 #[derive(Clone)]
 struct Recorded {
     level: Level,
+    /// Not recorded, whatever its level.
+    hidden: &'static str,
     spans: Arc<Mutex<Vec<Made>>>,
+    /// The numbers among their fields.
+    numbers: Arc<Mutex<Vec<(&'static str, &'static str, u64)>>>,
     /// Told at each span.
     on_span: Arc<dyn Fn() + Send + Sync>,
 }
@@ -44,7 +50,15 @@ impl Recorded {
     }
 
     fn with(level: Level, on_span: impl Fn() + Send + Sync + 'static) -> (Self, DefaultGuard) {
-        let recorded = Self { level, spans: Arc::default(), on_span: Arc::new(on_span) };
+        Self { level, hidden: "", spans: Arc::default(), numbers: Arc::default(), on_span: Arc::new(on_span) }.record()
+    }
+
+    fn without(hidden: &'static str) -> (Self, DefaultGuard) {
+        Self { level: Level::DEBUG, hidden, spans: Arc::default(), numbers: Arc::default(), on_span: Arc::new(|| {}) }.record()
+    }
+
+    fn record(self) -> (Self, DefaultGuard) {
+        let recorded = self;
         let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(recorded.clone()));
         (recorded, guard)
     }
@@ -58,7 +72,7 @@ impl Recorded {
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorded {
     fn enabled(&self, metadata: &Metadata<'_>, _: LayerContext<'_, S>) -> bool {
-        *metadata.level() <= self.level
+        *metadata.level() <= self.level && metadata.name() != self.hidden
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -67,9 +81,21 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorded {
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: LayerContext<'_, S>) {
         let parents = context.span_scope(id).expect("it was just made").skip(1).map(|span| span.name()).collect();
-        self.spans.lock().unwrap().push((attributes.metadata().name(), parents));
+        let name = attributes.metadata().name();
+        self.spans.lock().unwrap().push((name, parents));
+        attributes.record(&mut Numbers(name, &self.numbers));
         (self.on_span)();
     }
+}
+
+struct Numbers<'a>(&'static str, &'a Mutex<Vec<(&'static str, &'static str, u64)>>);
+
+impl Visit for Numbers<'_> {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.1.lock().unwrap().push((self.0, field.name(), value));
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
 }
 
 fn spanned_probe() -> (Addr<Probe>, Log) {
@@ -77,7 +103,7 @@ fn spanned_probe() -> (Addr<Probe>, Log) {
 }
 
 #[test]
-fn a_handler_runs_within_a_child_of_its_broadcasts_span() {
+fn a_handler_runs_within_its_arbiters_delivery_and_that_within_the_broadcast() {
     let (recorded, _guard) = Recorded::new(Level::DEBUG);
     system(async {
         let pubsub = PubSub::new();
@@ -89,7 +115,8 @@ fn a_handler_runs_within_a_child_of_its_broadcasts_span() {
         pubsub.broadcast_many(["t", "u"], Note(3)).unwrap();
         until("they are handled", || here.len() + there.len() == 6).await;
         assert_eq!(recorded.within("pubsub.broadcast"), [vec!["request"], vec![], vec![]]);
-        let (first, later) = (vec!["pubsub.broadcast", "request"], vec!["pubsub.broadcast"]);
+        assert_eq!(recorded.within("pubsub.deliver").len(), 3, "one arbiter, whatever its subscribers; nobody listens to u");
+        let (first, later) = (vec!["pubsub.deliver", "pubsub.broadcast", "request"], vec!["pubsub.deliver", "pubsub.broadcast"]);
         let count = |expected: &Vec<&str>| recorded.within("pubsub.handle").iter().filter(|within| *within == expected).count();
         assert_eq!((count(&first), count(&later)), (2, 4));
         let work = [&["pubsub.handle"][..], &first].concat();
@@ -98,7 +125,50 @@ fn a_handler_runs_within_a_child_of_its_broadcasts_span() {
 }
 
 #[test]
-fn a_reader_without_a_handler_has_the_span_of_the_broadcast() {
+fn each_arbiter_that_delivers_has_a_span_that_names_it() {
+    let (recorded, _guard) = Recorded::new(Level::DEBUG);
+    system(async {
+        let (pubsub, other) = (PubSub::new(), Arbiter::new());
+        let (here, there) = ([Probe::start_new(), Probe::start_new()], Probe::start_on(&other.handle()));
+        for (probe, _) in here.iter().chain([&there]) {
+            subscribe(&pubsub, probe, "t").await;
+        }
+        let mut arbiters: Vec<_> = pubsub.summary().arbiters.iter().map(|of| u64::from(of.arbiter)).collect();
+        arbiters.sort_unstable();
+        for value in 0..2 {
+            recorded.numbers.lock().unwrap().clear();
+            let sent = if value == 0 { pubsub.broadcast("t", Note(0)) } else { pubsub.broadcast_async("t", Note(1)).await };
+            assert_eq!(sent.unwrap().ports, 2);
+            let numbers = recorded.numbers.lock().unwrap().clone();
+            let of = |wanted| {
+                let delivered = numbers.iter().filter(|(span, field, _)| *span == "pubsub.deliver" && *field == wanted);
+                let mut values: Vec<_> = delivered.map(|(_, _, value)| *value).collect();
+                values.sort_unstable();
+                values
+            };
+            assert_eq!((of("arbiter"), of("subscribers")), (arbiters.clone(), vec![1, 2]));
+        }
+        until("they are handled", || here.iter().chain([&there]).all(|(_, log)| log.len() == 2)).await;
+        other.stop();
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn where_only_handlers_are_recorded_they_are_within_the_broadcast() {
+    let (recorded, _guard) = Recorded::without("pubsub.deliver");
+    system(async {
+        let pubsub = PubSub::new();
+        let (probe, log) = Probe::start_new();
+        subscribe(&pubsub, &probe, "t").await;
+        pubsub.local_broadcast("t", Note(1)).unwrap();
+        until("it is handled", || log.len() == 1).await;
+        assert_eq!(recorded.within("pubsub.handle"), [["pubsub.broadcast"]]);
+    });
+}
+
+#[test]
+fn a_reader_without_a_handler_has_the_span_of_its_delivery() {
     let (recorded, _guard) = Recorded::new(Level::DEBUG);
     system(async {
         let pubsub = PubSub::new();
@@ -106,7 +176,7 @@ fn a_reader_without_a_handler_has_the_span_of_the_broadcast() {
         pubsub.local_broadcast("t", Note(1)).unwrap();
         let note = notes.next().await.unwrap();
         tracing::info_span!(parent: &note.span(), "work").in_scope(|| {});
-        assert_eq!(recorded.within("work"), [["pubsub.broadcast"]]);
+        assert_eq!(recorded.within("work"), [["pubsub.deliver", "pubsub.broadcast"]]);
     });
 }
 
@@ -123,8 +193,8 @@ fn of_so_many_broadcasts_one_has_a_span_and_so_have_its_handlers() {
                 pubsub.local_broadcast("t", Note(value)).unwrap();
             }
             until("they are handled", || log.len() == 9).await;
-            let made = ["pubsub.broadcast", "pubsub.handle"].map(|name| recorded.within(name).len());
-            assert_eq!(made, [spans, spans], "one in {one_in}");
+            let made = ["pubsub.broadcast", "pubsub.deliver", "pubsub.handle"].map(|name| recorded.within(name).len());
+            assert_eq!(made, [spans; 3], "one in {one_in}");
         }
     });
 }
@@ -152,9 +222,12 @@ fn who_records_spans_may_broadcast_that_it_does() {
         let (recorded, _guard) = Recorded::with(Level::DEBUG, move || {
             theirs.local_broadcast("audit", Note(0)).unwrap();
         });
-        let mut audit = pubsub.stream::<Note>("audit").unwrap();
+        let ((probe, log), (auditor, audit)) = (Probe::start_new(), Probe::start_new());
+        subscribe(&pubsub, &probe, "t").await;
+        subscribe(&pubsub, &auditor, "audit").await;
         pubsub.local_broadcast("t", Note(1)).unwrap();
-        assert_eq!(audit.next().await.unwrap().0, 0);
-        assert_eq!(recorded.within("pubsub.broadcast").len(), 1, "of what it broadcast itself there is none");
+        until("it is handled and told", || log.len() == 1 && audit.len() == 3).await;
+        let made: Vec<_> = recorded.spans.lock().unwrap().iter().map(|(name, _)| *name).collect();
+        assert_eq!(made, ["pubsub.broadcast", "pubsub.deliver", "pubsub.handle"], "of what it broadcast itself there is none");
     });
 }

@@ -20,6 +20,10 @@ fn named(spans: &InMemorySpanExporter, name: &str) -> Vec<SpanData> {
     spans.get_finished_spans().unwrap().into_iter().filter(|span| span.name == name).collect()
 }
 
+fn children(spans: &InMemorySpanExporter, name: &str, of: &SpanData) -> Vec<SpanData> {
+    named(spans, name).into_iter().filter(|span| span.parent_span_id == of.span_context.span_id()).collect()
+}
+
 #[test]
 fn a_delivery_on_another_node_is_a_child_of_the_broadcast_and_that_of_the_publishers_span() {
     let spans = InMemorySpanExporter::default();
@@ -33,7 +37,7 @@ fn a_delivery_on_another_node_is_a_child_of_the_broadcast_and_that_of_the_publis
         nodes[0].broadcast("t", Note(1)).unwrap();
         tracing::info_span!("publish").in_scope(|| nodes[0].broadcast("t", Note(2)).unwrap());
         assert_eq!((take(&mut one, 2).await, take(&mut two, 2).await), (vec![1, 2], vec![1, 2]));
-        until("the deliveries are recorded", || named(&spans, "pubsub.deliver").len() == 4).await;
+        until("the arrivals are recorded", || named(&spans, "pubsub.receive").len() == 4).await;
         let publish = &named(&spans, "publish")[0];
         let broadcasts = named(&spans, "pubsub.broadcast");
         let (within, alone): (Vec<_>, Vec<_>) =
@@ -41,11 +45,13 @@ fn a_delivery_on_another_node_is_a_child_of_the_broadcast_and_that_of_the_publis
         assert_eq!((within.len(), alone.len()), (1, 1));
         assert_eq!(within[0].span_context.trace_id(), publish.span_context.trace_id());
         for broadcast in &broadcasts {
-            let deliver = named(&spans, "pubsub.deliver");
-            let deliver = deliver.iter().filter(|deliver| deliver.parent_span_id == broadcast.span_context.span_id());
+            let receive: Vec<_> = children(&spans, "pubsub.receive", broadcast);
             let traces: Vec<_> =
-                deliver.map(|deliver| (deliver.span_context.trace_id(), deliver.parent_span_is_remote)).collect();
+                receive.iter().map(|receive| (receive.span_context.trace_id(), receive.parent_span_is_remote)).collect();
             assert_eq!(traces, [(broadcast.span_context.trace_id(), true); 2]);
+            for receive in &receive {
+                assert_eq!(children(&spans, "pubsub.deliver", receive).len(), 1, "one arbiter there");
+            }
         }
         actix::clock::timeout(Duration::from_secs(20), nodes[0].shutdown()).await.unwrap();
     });
