@@ -23,6 +23,7 @@ use crate::cluster::numbers::Seen;
 use crate::cluster::numbers::Sent;
 use crate::cluster::numbers::Verdict;
 use crate::cluster::peers::Peers;
+use crate::cluster::stats::Peer;
 use crate::cluster::subject::Subject;
 use crate::cluster::transport::Outgoing;
 use crate::cluster::transport::TransportCaps;
@@ -296,9 +297,13 @@ impl Core {
     }
 
     /// The other nodes that are up.
-    pub(crate) fn nodes(&self) -> Vec<NodeInfo> {
+    pub(crate) fn nodes(&self) -> Vec<Peer> {
         let up = self.members.nodes().filter(|(node, _)| self.up.contains(node));
-        up.map(|(id, member)| NodeInfo { id, name: Arc::clone(&member.name) }).collect()
+        let peer = |(id, member): (_, &Member)| {
+            let info = NodeInfo { id, name: Arc::clone(&member.name) };
+            Peer { info, counts: Arc::clone(&member.counts) }
+        };
+        up.map(peer).collect()
     }
 
     // ---- interest ----------------------------------------------------------------------------------------------------
@@ -375,6 +380,13 @@ impl Core {
         Outgoing { frame: frame::number(frame, epoch, seq), subject }
     }
 
+    /// A broadcast goes to one node.
+    pub(crate) fn sent_to(&self, node: NodeId, bytes: usize) {
+        if let Some(counts) = self.members.counts(node) {
+            counts.sent(bytes);
+        }
+    }
+
     /// So many frames to a subject are not sent.
     pub(crate) fn refused(&mut self, subject: &Subject, frames: u64, now: Instant) {
         self.sent.lose(subject, frames, now);
@@ -391,7 +403,8 @@ impl Core {
             Ok(frame) => frame,
             Err(error) => return Received::Refused(error),
         };
-        self.members.heard(frame.origin, now);
+        let broadcast = matches!(frame.kind, Kind::Event | Kind::Direct);
+        self.members.heard(frame.origin, broadcast.then_some(bytes.len()), now);
         let topic = match frame.kind {
             Kind::Note => return self.note(&frame, now),
             Kind::Event | Kind::Mark if !frame.fields.topic.is_empty() => match self.names.get(frame.fields.topic) {
@@ -457,6 +470,9 @@ impl Core {
 
     fn lost(&mut self, origin: NodeId, topic: Option<Topic>, events: u64) {
         if events > 0 {
+            if let Some(counts) = self.members.counts(origin) {
+                counts.lost(events);
+            }
             self.actions.push_back(Action::Tell(ClusterEvent::Lost { origin, topic, events }));
         }
     }
@@ -553,7 +569,7 @@ impl Core {
 
     /// Asks all nodes for their subscribers; gives those that are asked.
     pub(crate) fn count(&mut self, id: u64, topic: Topic) -> Vec<NodeInfo> {
-        let nodes = self.nodes();
+        let nodes: Vec<_> = self.nodes().into_iter().map(|peer| peer.info).collect();
         if self.link && !nodes.is_empty() {
             self.send_note(Subject::All, &Note::Count { id, topic });
         }

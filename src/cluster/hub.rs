@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 use std::sync::Weak;
+use std::time::Instant;
 
 use dashmap::DashMap;
 use serde::Serialize;
@@ -25,6 +26,8 @@ use crate::cluster::queue::Refused;
 use crate::cluster::relay::Relay;
 use crate::cluster::stats::ClusterStats;
 use crate::cluster::stats::Counters;
+use crate::cluster::stats::Peer;
+use crate::cluster::stats::PeerStats;
 use crate::cluster::subject::Subject;
 use crate::cluster::trace;
 use crate::cluster::transport::Identity;
@@ -66,6 +69,8 @@ pub(crate) struct Hub {
     /// Who listens to what, where the nodes tell each other.
     remote: Option<DashMap<Topic, SmallVec<[Listener; 2]>, BuildPrehashed>>,
     nodes: RwLock<Arc<[NodeInfo]>>,
+    /// The same nodes, with what is counted of each.
+    peers: RwLock<Vec<Peer>>,
     counting: Mutex<HashMap<u64, Counting>>,
     /// What is asked of the relay.
     pub(crate) asked: Queue<Asked>,
@@ -173,6 +178,7 @@ impl Hub {
             waiting: DashMap::default(),
             remote: tells.then(DashMap::default),
             nodes: RwLock::new(Arc::from([])),
+            peers: RwLock::default(),
             counting: Mutex::default(),
             asked: Queue::new(ASKED_MAX, usize::MAX),
             next_ask: AtomicU64::new(0),
@@ -250,7 +256,13 @@ impl Hub {
             dropped_inbound_full: counters.inbound_full.get(),
             lost: counters.lost.get(),
             panics: counters.panics.get(),
+            peers: self.peer_stats(),
         }
+    }
+
+    fn peer_stats(&self) -> Vec<PeerStats> {
+        let (peers, now) = (self.peers.read().unwrap_or_else(PoisonError::into_inner), Instant::now());
+        peers.iter().map(|peer| peer.stats(self.remote.is_some(), now)).collect()
     }
 
     // ---- publishing --------------------------------------------------------------------------------------------------
@@ -494,8 +506,10 @@ impl Hub {
         Arc::clone(&self.nodes.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn set_nodes(&self, nodes: Vec<NodeInfo>) {
-        *self.nodes.write().unwrap_or_else(PoisonError::into_inner) = nodes.into();
+    pub(crate) fn set_nodes(&self, peers: Vec<Peer>) {
+        let nodes = peers.iter().map(|peer| peer.info.clone()).collect();
+        *self.nodes.write().unwrap_or_else(PoisonError::into_inner) = nodes;
+        *self.peers.write().unwrap_or_else(PoisonError::into_inner) = peers;
         // Who has gone is not waited for.
         let known = self.nodes();
         let mut counting = lock(&self.counting);

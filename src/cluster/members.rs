@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use crate::cluster::stats::PeerCounts;
 use crate::ids::NodeId;
 
 #[derive(Debug)]
@@ -15,10 +16,11 @@ pub(crate) struct Members {
     looked: Option<Instant>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Member {
     pub(crate) name: Arc<str>,
     heard: Instant,
+    pub(crate) counts: Arc<PeerCounts>,
 }
 
 impl Members {
@@ -29,18 +31,26 @@ impl Members {
     /// A node says that it is here. `true`: it was not known.
     pub(crate) fn hello(&mut self, node: NodeId, name: &str, now: Instant) -> bool {
         if let Some(member) = self.known.get_mut(&node) {
-            member.heard = now;
+            member.hear(now);
             return false;
         }
-        self.known.insert(node, Member { name: name.into(), heard: now });
+        self.known.insert(node, Member { name: name.into(), heard: now, counts: Arc::new(PeerCounts::new(now)) });
         true
     }
 
-    /// Anything came from a node.
-    pub(crate) fn heard(&mut self, node: NodeId, now: Instant) {
+    /// Anything came from a node: of a broadcast, so many bytes.
+    pub(crate) fn heard(&mut self, node: NodeId, broadcast_bytes: Option<usize>, now: Instant) {
         if let Some(member) = self.known.get_mut(&node) {
-            member.heard = now;
+            member.hear(now);
+            if let Some(bytes) = broadcast_bytes {
+                member.counts.received(bytes);
+            }
         }
+    }
+
+    /// What is counted of a node, if it is a member.
+    pub(crate) fn counts(&self, node: NodeId) -> Option<&PeerCounts> {
+        self.known.get(&node).map(|member| &*member.counts)
     }
 
     /// A node says that it leaves, or the engine saw it go.
@@ -81,6 +91,13 @@ impl Members {
     }
 }
 
+impl Member {
+    fn hear(&mut self, now: Instant) {
+        self.heard = now;
+        self.counts.heard(now);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,11 +126,11 @@ mod tests {
     #[test]
     fn anything_heard_keeps_a_member_and_makes_none() {
         let (mut members, start) = members();
-        members.heard(A, start);
+        members.heard(A, None, start);
         assert!(!members.contains(A));
         members.hello(A, "a", start);
         for second in 1..20 {
-            members.heard(A, start + SECOND * second);
+            members.heard(A, Some(1), start + SECOND * second);
             assert_eq!(gone(&mut members, start + SECOND * second), 0);
         }
     }
@@ -133,6 +150,6 @@ mod tests {
         let (mut members, start) = members();
         members.hello(A, "a", start);
         assert_eq!(members.bye(A).map(|member| member.name), Some("a".into()));
-        assert_eq!((members.bye(A), gone(&mut members, start + SECOND * 9)), (None, 0));
+        assert_eq!((members.bye(A).is_none(), gone(&mut members, start + SECOND * 9)), (true, 0));
     }
 }

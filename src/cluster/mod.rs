@@ -68,6 +68,7 @@ pub use crate::cluster::options::LinkOverflow;
 #[cfg(feature = "redis")]
 pub use crate::cluster::redis::Redis;
 pub use crate::cluster::stats::ClusterStats;
+pub use crate::cluster::stats::PeerStats;
 pub use crate::cluster::subject::ClusterName;
 pub use crate::cluster::subject::ClusterNameError;
 pub use crate::cluster::subject::Subject;

@@ -399,7 +399,15 @@ impl Relay {
             self.hub.counters.sent.add(1);
             self.hub.counters.sent_bytes.add(frame.len() as u64);
             let outgoing = self.core.number(subject, frame, now);
+            let before = self.numbered.len();
             self.route(outgoing);
+            if !self.core.engine_routes() {
+                for outgoing in self.numbered.range(before..) {
+                    if let Subject::Node(node) = outgoing.subject {
+                        self.core.sent_to(node, outgoing.frame.len());
+                    }
+                }
+            }
         }
         let last = self.outbound.is_empty() && self.hub.outbound.len() == 0;
         if leaving && last && !self.said_bye {

@@ -1,7 +1,13 @@
 //! Stats: what the relay counts. Knows no engine.
 
+use std::time::Duration;
+use std::time::Instant;
+
 use serde::Serialize;
 
+use crate::cluster::event::NodeInfo;
+use crate::ids::NodeId;
+use crate::sync::Arc;
 use crate::sync::AtomicU64;
 use crate::sync::Ordering;
 
@@ -63,6 +69,108 @@ pub struct ClusterStats {
     pub lost: u64,
     /// Panics of the transport, which the relay survived. Anything but 0 is a bug.
     pub panics: u64,
+    /// The other nodes that are up, by their ids; 10,000 at most.
+    pub peers: Vec<PeerStats>,
+}
+
+/// What a node's relay knows of another node that is up, since that came up last: part of [`ClusterStats`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PeerStats {
+    /// Which.
+    pub node: NodeId,
+    /// What people call it.
+    pub name: Arc<str>,
+    /// Its broadcasts that came in, those included that were then dropped for a reason of [`ClusterStats`].
+    pub received: u64,
+    /// Their bytes.
+    pub received_bytes: u64,
+    /// Broadcasts handed to the engine for it. `None` over an engine that carries topics (Redis, NATS): it alone knows who gets them.
+    pub sent: Option<u64>,
+    /// Their bytes.
+    pub sent_bytes: Option<u64>,
+    /// Its broadcasts that did not arrive here: what [`ClusterEvent::Lost`](crate::cluster::ClusterEvent::Lost) told of it.
+    pub lost: u64,
+    /// How long nothing has come from it, not even that it is there.
+    pub silent_ms: u64,
+}
+
+/// What is counted of one node. Written by the relay alone, so that counting needs no locked instruction.
+#[derive(Debug)]
+pub(crate) struct PeerCounts {
+    since: Instant,
+    heard_nanos: AtomicU64,
+    received: AtomicU64,
+    received_bytes: AtomicU64,
+    sent: AtomicU64,
+    sent_bytes: AtomicU64,
+    lost: AtomicU64,
+}
+
+/// Another node that is up, and what is counted of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    pub(crate) info: NodeInfo,
+    pub(crate) counts: Arc<PeerCounts>,
+}
+
+impl PeerCounts {
+    pub(crate) fn new(now: Instant) -> Self {
+        let zero = AtomicU64::default;
+        Self {
+            since: now,
+            heard_nanos: zero(),
+            received: zero(),
+            received_bytes: zero(),
+            sent: zero(),
+            sent_bytes: zero(),
+            lost: zero(),
+        }
+    }
+
+    /// Something came from it.
+    pub(crate) fn heard(&self, now: Instant) {
+        self.heard_nanos.store(now.saturating_duration_since(self.since).as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// A broadcast of it came.
+    pub(crate) fn received(&self, bytes: usize) {
+        more(&self.received, 1);
+        more(&self.received_bytes, bytes as u64);
+    }
+
+    /// A broadcast goes to it.
+    pub(crate) fn sent(&self, bytes: usize) {
+        more(&self.sent, 1);
+        more(&self.sent_bytes, bytes as u64);
+    }
+
+    pub(crate) fn lost(&self, events: u64) {
+        more(&self.lost, events);
+    }
+}
+
+impl Peer {
+    /// `routed`: this node says who gets what.
+    pub(crate) fn stats(&self, routed: bool, now: Instant) -> PeerStats {
+        let counts = &self.counts;
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let silent = now.saturating_duration_since(counts.since).saturating_sub(Duration::from_nanos(read(&counts.heard_nanos)));
+        PeerStats {
+            node: self.info.id,
+            name: Arc::clone(&self.info.name),
+            received: read(&counts.received),
+            received_bytes: read(&counts.received_bytes),
+            sent: routed.then(|| read(&counts.sent)),
+            sent_bytes: routed.then(|| read(&counts.sent_bytes)),
+            lost: read(&counts.lost),
+            silent_ms: silent.as_millis() as u64,
+        }
+    }
+}
+
+fn more(count: &AtomicU64, by: u64) {
+    count.store(count.load(Ordering::Relaxed) + by, Ordering::Relaxed);
 }
 
 /// One counter, of any thread.
@@ -102,4 +210,20 @@ pub(crate) struct Counters {
     pub(crate) link_failures: Counter,
     pub(crate) panics: Counter,
     pub(crate) topics: AtomicU64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_a_node_has_been_silent_is_since_it_was_heard_last() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let info = NodeInfo { id: NodeId::from_bits(1), name: "a".into() };
+        let peer = Peer { info, counts: Arc::new(PeerCounts::new(start)) };
+        let silent = |seconds: u32| peer.stats(true, start + second * seconds).silent_ms;
+        assert_eq!(silent(3), 3_000, "since it came");
+        peer.counts.heard(start + second * 5);
+        assert_eq!((silent(7), silent(5), silent(4)), (2_000, 0, 0));
+    }
 }

@@ -243,6 +243,39 @@ async fn a_node_without_subscribers_gets_nothing(engine: &dyn Engine) {
     }
 }
 
+async fn what_came_from_each_node_and_went_to_it_is_counted_exactly(engine: &dyn Engine) {
+    let nodes = nodes(engine, 3).await;
+    let mut listening = listen(&nodes[0], "t").await;
+    let mut other = listen(&nodes[2], "u").await;
+    for value in 0..5 {
+        nodes[1].broadcast("t", Note(value)).unwrap();
+        nodes[2].broadcast("t", Note(value)).unwrap();
+        nodes[2].direct_broadcast(nodes[0].node(), "t", Note(value)).unwrap();
+    }
+    nodes[1].broadcast("u", Note(0)).unwrap();
+    assert_eq!((take(&mut listening, 15).await.len(), take(&mut other, 1).await), (15, vec![0]));
+    let peer = |of: &PubSub, which: usize| {
+        let peers = of.stats().cluster.unwrap().peers;
+        assert_eq!(peers.len(), 2, "each other node that is up");
+        let name = format!("node-{which}");
+        peers.into_iter().find(|peer| peer.node == nodes[which].node() && *peer.name == *name).expect("it is up")
+    };
+    let came = |of: usize, from: usize| {
+        let peer = peer(&nodes[of], from);
+        assert_eq!((peer.received_bytes > 0, peer.lost), (peer.received > 0, 0));
+        peer.received
+    };
+    assert_eq!([came(0, 1), came(0, 2), came(1, 0), came(1, 2), came(2, 0), came(2, 1)], [5, 10, 0, 0, 0, 1]);
+    let went = |of: usize, to: usize| {
+        let (peer, back) = (peer(&nodes[of], to), peer(&nodes[to], of));
+        assert!(peer.sent_bytes.is_none_or(|bytes| bytes == back.received_bytes), "what is sent is what comes");
+        peer.sent
+    };
+    let sent = [went(1, 0), went(2, 0), went(0, 1), went(2, 1), went(0, 2), went(1, 2)];
+    // An engine that carries topics does not say to whom.
+    assert!(sent == [5, 10, 0, 0, 0, 1].map(Some) || sent == [None; 6], "{sent:?}");
+}
+
 async fn after_the_last_subscriber_a_topic_is_left_and_comes_back(engine: &dyn Engine) {
     let nodes = nodes(engine, 2).await;
     for round in 0..3 {
@@ -346,6 +379,7 @@ macro_rules! promises {
                 one_publishers_events_arrive_in_its_order_across_topics,
                 many_topics_share_one_encoding_and_arrive_on_each,
                 a_node_without_subscribers_gets_nothing,
+                what_came_from_each_node_and_went_to_it_is_counted_exactly,
                 after_the_last_subscriber_a_topic_is_left_and_comes_back,
                 subscribers_are_counted_on_every_node,
                 a_node_that_leaves_is_down_at_once_and_once,
@@ -364,6 +398,29 @@ macro_rules! promises {
             });
         }
     )+};
+}
+
+#[test]
+fn what_was_lost_is_counted_for_the_node_that_sent_it() {
+    System::new().block_on(async {
+        let network = Memory::new().peer_interest();
+        let nodes = nodes(&network, 3).await;
+        let mut notes = listen(&nodes[0], "t").await;
+        for (from, lost) in [(1, 2), (2, 3)] {
+            nodes[from].broadcast("t", Note(0)).unwrap();
+            assert_eq!(take(&mut notes, 1).await, [0]);
+            network.lose(nodes[0].node(), lost);
+            for value in 0..=lost {
+                nodes[from].broadcast("t", Note(value)).unwrap();
+            }
+            assert_eq!(take(&mut notes, 1).await, [lost], "what comes after them tells that they are lost");
+            let stats = nodes[0].stats().cluster.unwrap();
+            let peer = stats.peers.iter().find(|peer| peer.node == nodes[from].node()).unwrap();
+            assert_eq!((peer.lost, peer.received), (lost, 2));
+        }
+        let stats = nodes[0].stats().cluster.unwrap();
+        assert_eq!(stats.peers.iter().map(|peer| peer.lost).sum::<u64>(), stats.lost);
+    });
 }
 
 promises!(memory, Memory::new());
