@@ -15,15 +15,30 @@ impl Tick {
         Self::new((Instant::now_without_cache_update().as_ticks() >> FRACTION_BITS) as u32)
     }
 
-    fn new(ticks: u32) -> Self {
+    pub(crate) fn new(ticks: u32) -> Self {
         // Not 0, so that an `Option` of it is no larger.
         Self(NonZeroU32::new(ticks).unwrap_or(NonZeroU32::MIN))
+    }
+
+    /// The number of its second.
+    pub(crate) fn second(self) -> Second {
+        Second(self.0.get() >> PER_SECOND.trailing_zeros())
     }
 
     /// Milliseconds from then to `now`; 0 for what is later.
     pub(crate) fn age_ms(self, now: Self) -> u64 {
         let ticks = now.0.get().wrapping_sub(self.0.get());
         if ticks > u32::MAX / 2 { 0 } else { u64::from(ticks) * 1_000 / PER_SECOND }
+    }
+}
+
+/// One of the seconds of the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Second(u32);
+
+impl Second {
+    pub(crate) fn next(self) -> Self {
+        Self((self.0 + 1) & (u32::MAX >> PER_SECOND.trailing_zeros()))
     }
 }
 
@@ -46,6 +61,15 @@ mod tests {
         assert_eq!(Tick::new(5).age_ms(Tick::new(5 + 128)), 1_000);
         assert_eq!(Tick::new(u32::MAX).age_ms(Tick::new(15)), 125);
         assert_eq!(Tick::new(7).age_ms(Tick::new(5)), 0, "read before it, by another thread");
+    }
+
+    #[test]
+    fn seconds_follow_each_other_across_the_wrap() {
+        for ticks in [0, 127, 128, 5_000, u32::MAX] {
+            let (tick, later) = (Tick::new(ticks), Tick::new(ticks.wrapping_add(128)));
+            assert_eq!(tick.second().next(), later.second(), "{ticks}");
+        }
+        assert_eq!(Tick::new(256).second(), Tick::new(383).second());
     }
 
     #[test]

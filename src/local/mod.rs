@@ -34,6 +34,7 @@ mod model;
 pub(crate) mod options;
 pub(crate) mod port;
 pub(crate) mod pump;
+pub(crate) mod rate;
 pub(crate) mod registry;
 pub(crate) mod remote;
 pub(crate) mod ring;

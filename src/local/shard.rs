@@ -478,7 +478,7 @@ impl Shard {
             return Some(event);
         }
         let from = from.and_then(|id| self.seat_of(id)).unwrap_or(crate::local::slab::NONE);
-        table.now = Tick::now();
+        table.look_at(Tick::now());
         table.push(topic.key(), from, event, topic.take_lost());
         if table.fan_left() <= INLINE_WAKES {
             table.wake(INLINE_WAKES, |waker| wakers.push(waker));
@@ -512,7 +512,7 @@ impl Shard {
         let mut applied = 0;
         loop {
             let more = self.with(|table| {
-                table.now = Tick::now();
+                table.look_at(Tick::now());
                 if table.pending.is_empty() {
                     let waiting = self.port.drain(&mut table.pending);
                     table.outs().wakers.extend(waiting);
@@ -615,7 +615,7 @@ impl Shard {
     /// For who comes when it likes.
     pub(crate) fn take_one(&self, seat: Key, waker: &Waker, batch: &mut Vec<Taken>) -> Took {
         self.with(|table| {
-            table.now = Tick::now();
+            table.look_at(Tick::now());
             table.take(seat, 1, waker, batch)
         })
     }
@@ -627,7 +627,7 @@ impl Shard {
 
     pub(crate) fn settle(&self, seat: Key, batch: &[Taken], handled: usize, waker: &Waker) -> Took {
         self.with(|table| {
-            table.now = Tick::now();
+            table.look_at(Tick::now());
             table.settle(seat, batch, handled, waker)
         })
     }

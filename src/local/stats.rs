@@ -33,6 +33,8 @@ pub struct ArbiterStats {
     pub events: u64,
     /// Events handed to subscribers here.
     pub delivered: u64,
+    /// Of them, those of the last whole second.
+    pub delivered_per_second: u64,
     /// Events in the port.
     pub port_depth: usize,
     /// The most that were in the port at once.
@@ -256,13 +258,17 @@ impl TopicStats {
 
 impl ArbiterStats {
     fn read(shard: &Shard) -> Self {
-        let (subscribers, counts, pending) = shard.with(|table| (table.seats(), table.counts, table.pending.len()));
+        let (subscribers, counts, per_second, pending) = shard.with(|table| {
+            table.look_at(Tick::now());
+            (table.seats(), table.counts, table.delivered_last_second(), table.pending.len())
+        });
         Self {
             arbiter: shard.id(),
             background: shard.background,
             subscribers,
             events: counts.events,
             delivered: counts.delivered,
+            delivered_per_second: per_second,
             port_depth: shard.port.len() + pending,
             port_peak: shard.port.peak(),
             port_capacity: shard.port.capacity(),

@@ -234,6 +234,7 @@ mod tests {
             subscribers: 1,
             events: 2,
             delivered: 0,
+            delivered_per_second: 0,
             port_depth: 0,
             port_peak: 0,
             port_capacity: 0,

@@ -407,3 +407,23 @@ fn without_a_log_and_a_cluster_there_is_nothing_to_see_of_them() {
         assert_eq!((text["subscribers"].as_u64(), text["cluster"].is_null()), (Some(0), true));
     });
 }
+
+#[test]
+fn what_was_delivered_in_the_last_second_is_told_for_each_arbiter() {
+    system(async {
+        let pubsub = PubSub::new();
+        let (probe, log) = Probe::start_new();
+        subscribe(&pubsub, &probe, "t").await;
+        let mut sent = 0;
+        until("a second is over in which something was delivered", || {
+            pubsub.local_broadcast("t", Note(sent)).unwrap();
+            sent += 1;
+            let arbiter = &pubsub.summary().arbiters[0];
+            assert!(arbiter.delivered_per_second <= arbiter.delivered);
+            arbiter.delivered_per_second > 0
+        })
+        .await;
+        until("all are handled", || log.len() as u64 == sent).await;
+        until("a quiet second is over", || pubsub.summary().arbiters[0].delivered_per_second == 0).await;
+    });
+}

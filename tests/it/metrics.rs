@@ -395,7 +395,7 @@ fn the_dashboard_shows_metrics_and_labels_that_there_are() {
     let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
     assert_eq!(ids.len(), panels.len());
     for variable in &dashboard["templating"]["list"].as_array().unwrap()[1..] {
-        assert_eq!(check(variable["definition"].as_str().unwrap()).len(), 1);
+        assert_eq!(check(variable["query"]["query"].as_str().unwrap()).len(), 1);
     }
     let mut shown = 0;
     for panel in panels.iter().filter(|panel| panel["type"] != "row") {

@@ -36,6 +36,7 @@ use crate::local::options::CloseReason;
 use crate::local::options::SubscribeOptions;
 use crate::local::options::SubscriptionClosed;
 use crate::local::port::Item;
+use crate::local::rate::Rate;
 use crate::local::slab::Key;
 use crate::local::slab::Slab;
 pub(crate) use crate::local::table::parts::Alive;
@@ -57,8 +58,10 @@ pub(crate) struct Table {
     /// A topic in which somebody was overrun, and when one was last told of.
     overrun: Option<u32>,
     stuck_told_at: Option<Tick>,
-    /// The present; set by whoever lets events in or out.
-    pub(crate) now: Tick,
+    /// The present; told by whoever lets events in or out.
+    now: Tick,
+    /// Of what was delivered.
+    rate: Rate,
     /// What the caller must do after unlocking; see [`Outs`].
     outs: Outs,
     pub(crate) counts: Counts,
@@ -150,9 +153,23 @@ impl Table {
             overrun: None,
             stuck_told_at: None,
             now: Tick::default(),
+            rate: Rate::default(),
             outs: Outs::default(),
             counts: Counts::default(),
         }
+    }
+
+    /// The time is `now`.
+    pub(crate) fn look_at(&mut self, now: Tick) {
+        if now != self.now {
+            self.now = now;
+            self.rate.tick(now, self.counts.delivered);
+        }
+    }
+
+    /// Events delivered in the last whole second before the one in which the clock was looked at.
+    pub(crate) fn delivered_last_second(&self) -> u64 {
+        self.rate.last_second()
     }
 
     pub(crate) fn outs(&mut self) -> &mut Outs {
