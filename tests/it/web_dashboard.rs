@@ -17,6 +17,10 @@ use actix_pubsub::PubSub;
 use actix_pubsub::SubscribeOptions;
 use actix_pubsub::cluster::ClusterOptions;
 use actix_pubsub::cluster::Memory;
+use actix_pubsub::log::Fetch;
+use actix_pubsub::log::Group;
+use actix_pubsub::log::Position;
+use actix_pubsub::log::Store;
 use actix_pubsub::web::Dashboard;
 use actix_pubsub::web::Edge;
 use actix_pubsub::web::Refusal;
@@ -312,6 +316,54 @@ fn groups_of_the_log_are_told_with_what_this_node_did_for_them() {
 }
 
 #[test]
+fn groups_are_sorted_by_what_waits_in_them_and_paged() {
+    actix_web::rt::System::new().block_on(async {
+        let (store, pubsub) = memory();
+        // Of each topic two groups: one has fetched as many entries as the topic's number, the other none.
+        for number in 0..5_u64 {
+            let topic = format!("room:{number}");
+            for value in 0..5 {
+                pubsub.append(topic.as_str(), &crate::support::Note(value)).await.unwrap();
+            }
+            for name in ["busy", "idle"] {
+                let group = Group::new(topic.parse().unwrap(), name.parse().unwrap());
+                store.create_group(&group, Position::Start).await.unwrap();
+                if name == "busy" && number > 0 {
+                    let fetch = Fetch::entries(number as usize).visibility(Duration::from_secs(3_600));
+                    assert_eq!(store.fetch(&group, &"c".parse().unwrap(), fetch).await.unwrap().len() as u64, number);
+                }
+            }
+        }
+        pubsub.append("alone", &crate::support::Note(0)).await.unwrap();
+        let addr = watch(&pubsub);
+        let ask = move |query: &'static str| actix_web::web::block(move || get(addr, &format!("/_pubsub/groups?{query}")));
+        let told = |page: &Value| -> Vec<String> {
+            let told = |item: &Value| {
+                let group = item["groups"][0]["group"].as_str().unwrap_or("-");
+                assert!(item["groups"].as_array().unwrap().len() <= 1, "each group on its own: {item}");
+                format!("{} {group}", item["topic"].as_str().unwrap())
+            };
+            page["items"].as_array().unwrap().iter().map(told).collect()
+        };
+        let pending = ask("sort=pending&per=3").await.unwrap();
+        assert_eq!(told(&pending), ["room:4 busy", "room:3 busy", "room:2 busy"]);
+        assert_eq!((&pending["matched"], &pending["next"], &pending["looked_at"]), (&json!(11), &Value::Null, &json!(6)));
+        assert_eq!((&pending["sort"], &pending["dir"], &pending["log"]), (&json!("pending"), &json!("desc"), &json!(true)));
+        let mut all = told(&ask("sort=lag&per=6").await.unwrap());
+        assert_eq!(all, ["room:0 busy", "room:0 idle", "room:1 idle", "room:2 idle", "room:3 idle", "room:4 idle"]);
+        all.extend(told(&ask("sort=lag&per=6&page=2").await.unwrap()));
+        assert_eq!(all[6..], ["room:1 busy", "room:2 busy", "room:3 busy", "room:4 busy", "alone -"], "pages join");
+        let found = ask("sort=lag&dir=asc&q=BUSY&per=2").await.unwrap();
+        assert_eq!((told(&found), &found["matched"]), (vec!["room:4 busy".to_owned(), "room:3 busy".to_owned()], &json!(5)));
+        assert_eq!(told(&ask("sort=topic&dir=desc&per=2&after=room:1").await.unwrap()), ["room:4 busy", "room:4 idle"]);
+        for sort in ["entries", "oldest", "attempt", "consumers", "handled", "redelivered", "failed", "dead_letters"] {
+            let query: &'static str = format!("sort={sort}").leak();
+            assert_eq!(ask(query).await.unwrap()["matched"], 11, "{sort}");
+        }
+    });
+}
+
+#[test]
 fn nodes_and_arbiters_are_told() {
     let network = Memory::new();
     let node = |name: &str| {
@@ -326,6 +378,8 @@ fn nodes_and_arbiters_are_told() {
     assert_eq!((&nodes["name"], &nodes["node"]), (&json!("one"), &json!(one.node().to_string())));
     assert_eq!(nodes["nodes"], json!([{ "id": two.node().to_string(), "name": "two" }]));
     assert_eq!((&nodes["cluster"]["link_up"], &nodes["cluster"]["nodes"]), (&json!(true), &json!(1)));
+    let peer = &nodes["cluster"]["peers"][0];
+    assert_eq!((&peer["node"], &peer["name"], &peer["sent"]), (&json!(two.node().to_string()), &json!("two"), &Value::Null));
     let arbiters = get(addr, "/_pubsub/arbiters?sort=subscribers");
     assert_eq!((&arbiters["items"][0]["subscribers"], &arbiters["total"]), (&json!(1), &json!(one.summary().arbiters.len())));
     let overview = get(addr, "/_pubsub/");
@@ -445,9 +499,14 @@ fn without_an_authorisation_only_this_machine_may_look() {
         "X-Forwarded-Proto: https",
         "X-Real-IP: 127.0.0.1",
         "Via: 1.1 proxy",
+        // An image, a script or a form of a page of another site: browsers name no origin then.
+        "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image",
+        "Sec-Fetch-Site: same-site\r\nSec-Fetch-Mode: no-cors",
     ] {
         check(addr, &format!("{header}\r\n"));
     }
+    let link = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
+    assert_eq!(request(addr, "GET", "/_pubsub", link).status, 200, "somebody follows a link");
     let open = bind(Ipv4Addr::UNSPECIFIED, dashboard(&pubsub));
     check(open, "");
     let page = request(open, "GET", "/_pubsub", "Accept: text/html,*/*;q=0.8\r\n");
@@ -460,6 +519,39 @@ fn without_an_authorisation_only_this_machine_may_look() {
     let other = request(addr, "GET", "/_pubsub", "Origin: https://evil.example\r\n");
     assert_eq!((other.status, &other.json()["code"]), (403, &json!("origin")));
     assert_eq!(request(addr, "GET", "/_pubsub", &format!("Origin: http://{addr}\r\n")).status, 200);
+}
+
+/// nginx, told only where to pass on to, speaks HTTP/1.0, names its upstream as the host and says nothing of whom it serves: strangers were let in.
+#[test]
+fn what_a_silent_proxy_passes_on_is_refused() {
+    fn answer(mut socket: impl Read + Write, version: &str) -> String {
+        write!(socket, "GET /_pubsub/topics {version}\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
+    }
+    let addr = watch(&PubSub::new());
+    let of = |version| answer(TcpStream::connect(addr).unwrap(), version);
+    let (by_nginx, own) = (of("HTTP/1.0"), of("HTTP/1.1"));
+    assert!(by_nginx.contains(" 403 ") && by_nginx.contains("not_local") && by_nginx.contains("HTTP/1.0"), "{by_nginx}");
+    assert!(own.starts_with("HTTP/1.1 200"), "{own}");
+
+    let socket = std::env::temp_dir().join(format!("pubsub-dashboard-{}.sock", std::process::id()));
+    let (tell, told) = mpsc::channel();
+    let path = socket.clone();
+    std::thread::spawn(move || {
+        actix_web::rt::System::new().block_on(async move {
+            let pubsub = PubSub::new();
+            let server = HttpServer::new(move || App::new().service(dashboard(&pubsub))).workers(1).disable_signals();
+            let server = server.bind_uds(path).unwrap();
+            tell.send(()).unwrap();
+            server.run().await.unwrap();
+        });
+    });
+    told.recv().unwrap();
+    let by_socket = answer(std::os::unix::net::UnixStream::connect(&socket).unwrap(), "HTTP/1.1");
+    std::fs::remove_file(&socket).unwrap();
+    assert!(by_socket.starts_with("HTTP/1.1 403") && by_socket.contains("Unix socket"), "{by_socket}");
 }
 
 #[test]
@@ -569,7 +661,13 @@ fn a_bad_parameter_is_refused_with_the_limit_and_the_value() {
     check("topics?dir=up", "dir is \"up\", not one of asc, desc", None, None);
     check("topics?sort=topic&sort=topic", "parameter \"sort\" is given twice", None, None);
     check("topics?after=x", "parameter \"after\" is not one of q, sort, dir, page, per, format", None, None);
-    check("groups?page=1", "parameter \"page\" is not one of q, after, per, format", None, None);
+    check("groups?x=1", "parameter \"x\" is not one of q, after, sort, dir, page, per, format", None, None);
+    check(
+        "groups?sort=depth",
+        "sort is \"depth\", not one of topic, entries, lag, pending, oldest, attempt, consumers, handled, redelivered, failed, dead_letters",
+        None,
+        None,
+    );
     check(&format!("groups?after={}", "x".repeat(256)), "topic is 256 bytes, the limit is 255", Some(255), Some(256));
     check("nodes?x=1", "parameter \"x\" is not one of format", None, None);
     check("?x=1", "parameter \"x\" is not one of format", None, None);

@@ -13,7 +13,7 @@ use crate::local::stats::SubscriptionStats;
 use crate::local::stats::TopicStats;
 use crate::pubsub::PubSub;
 use crate::web::dashboard::groups::Groups;
-use crate::web::dashboard::groups::GroupsAsked;
+use crate::web::dashboard::groups::Reads;
 use crate::web::dashboard::kept::Kept;
 use crate::web::dashboard::live::Watchers;
 use crate::web::dashboard::record::Overview;
@@ -23,7 +23,7 @@ use crate::web::dashboard::record::Record;
 pub(crate) struct Board {
     pub(crate) topics: Kept<(), Snapshot<TopicStats>>,
     pub(crate) subscriptions: Kept<(), Snapshot<SubscriptionStats>>,
-    pub(crate) groups: Mutex<Option<(Instant, GroupsAsked, Arc<Groups>)>>,
+    pub(crate) groups: Mutex<Option<(Instant, Reads, Arc<Groups>)>>,
     pub(crate) watchers: Watchers,
     record: Arc<Mutex<Record>>,
     /// What people call this node.

@@ -15,6 +15,7 @@ use actix_web::dev::ServiceRequest;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::Method;
 use actix_web::http::StatusCode;
+use actix_web::http::Version;
 use actix_web::http::header;
 use actix_web::http::header::HeaderMap;
 use actix_web::http::header::HeaderName;
@@ -92,9 +93,40 @@ impl fmt::Debug for Guard {
 }
 
 fn local(request: &HttpRequest) -> Result<(), Refusal> {
+    comes_from_here(request.peer_addr(), request.version())?;
     stands_alone(request.app_config().local_addr(), request.headers(), request.uri().host())?;
-    // A page of another origin may be read by no one here, whatever the rest of the server allows it.
-    origin::check(request.headers(), &[])
+    // A page of another origin may read nothing here, whatever the rest of the server allows it, nor make the server work.
+    origin::check(request.headers(), &[])?;
+    is_of_this_site(request.headers())
+}
+
+/// Whoever is behind a proxy has a name of its own for this server, and adds no header that tells, if nobody told it to: nginx. It speaks HTTP/1.0 then, which
+/// nobody else does. What comes by a Unix socket comes from a proxy.
+fn comes_from_here(peer: Option<SocketAddr>, version: Version) -> Result<(), Refusal> {
+    match peer {
+        Some(peer) if is_loopback(peer.ip()) => {}
+        Some(peer) => return Err(closed(&format!("the request comes from {}", peer.ip()))),
+        None => return Err(closed("the request comes from no network address, as those of a proxy at a Unix socket")),
+    }
+    if version < Version::HTTP_11 {
+        return Err(closed(&format!("the request is of {version:?}, as those of proxies are")));
+    }
+    Ok(())
+}
+
+/// A page of another site may lead here, by a link that somebody follows, and do nothing else: browsers say so by
+/// [Fetch Metadata](https://www.w3.org/TR/fetch-metadata/), also where they name no origin, as for an image.
+fn is_of_this_site(headers: &HeaderMap) -> Result<(), Refusal> {
+    let text = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    match text("sec-fetch-site").as_deref() {
+        None | Some("same-origin" | "none") => Ok(()),
+        Some(_)
+            if text("sec-fetch-mode").as_deref() == Some("navigate") && text("sec-fetch-dest").as_deref() == Some("document") =>
+        {
+            Ok(())
+        }
+        Some(site) => Err(closed(&format!("a page of another origin asks ({:?})", shorten(site)))),
+    }
 }
 
 /// Whether a request came from this machine, as far as a server can know: to a loopback address, by a loopback name, past no proxy.
@@ -162,6 +194,45 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_from_elsewhere_or_past_a_silent_proxy_is_refused() {
+        let check = |peer: Option<&str>, version| {
+            comes_from_here(peer.map(|peer| peer.parse().unwrap()), version).map_err(|refusal| refusal.message)
+        };
+        let own = Some("127.0.0.1:50000");
+        assert_eq!((check(own, Version::HTTP_11), check(Some("[::1]:1"), Version::HTTP_2)), (Ok(()), Ok(())));
+        assert_eq!(check(Some("[::ffff:127.0.0.1]:1"), Version::HTTP_11), Ok(()));
+        let refused = [
+            check(own, Version::HTTP_10),
+            check(own, Version::HTTP_09),
+            check(Some("192.0.2.1:1"), Version::HTTP_11),
+            check(None, Version::HTTP_11),
+        ];
+        for refusal in refused {
+            let message = refusal.unwrap_err();
+            assert!(message.contains("Dashboard::authorize"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_site_may_only_lead_here() {
+        let check = |fields: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+            }
+            is_of_this_site(&headers).is_ok()
+        };
+        let (site, mode, dest) = ("sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest");
+        assert!(check(&[]), "a program");
+        assert!(check(&[(site, "none"), (mode, "navigate")]) && check(&[(site, "same-origin"), (mode, "cors")]));
+        assert!(check(&[(site, "cross-site"), (mode, "navigate"), (dest, "document")]), "a link");
+        assert!(!check(&[(site, "cross-site"), (mode, "navigate"), (dest, "iframe")]));
+        assert!(!check(&[(site, "cross-site"), (mode, "no-cors"), (dest, "image")]));
+        assert!(!check(&[(site, "same-site"), (mode, "no-cors"), (dest, "empty")]), "another port of this machine");
+        assert!(!check(&[(site, "cross-site")]) && !check(&[(site, "later"), (mode, "cors")]));
+    }
 
     #[test]
     fn only_loopback_names_and_literals_are_local_hosts() {

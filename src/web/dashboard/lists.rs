@@ -10,6 +10,7 @@ use crate::local::stats::ArbiterStats;
 use crate::local::stats::SubscriptionStats;
 use crate::local::stats::TopicStats;
 use crate::web::dashboard::board::Snapshot;
+use crate::web::dashboard::groups::TopicShown;
 use crate::web::dashboard::query::Needle;
 use crate::web::dashboard::query::Params;
 use crate::web::refusal::Refusal;
@@ -62,7 +63,10 @@ pub(crate) struct Shown<'a, T> {
 
 impl<T> List<T> {
     pub(crate) fn ask(&'static self, query: &str) -> Result<Ask<T>, Refusal> {
-        let params = Params::parse(query, &["q", "sort", "dir", "page", "per"])?;
+        self.ask_by(&Params::parse(query, &["q", "sort", "dir", "page", "per"])?)
+    }
+
+    pub(crate) fn ask_by(&'static self, params: &Params) -> Result<Ask<T>, Refusal> {
         let names: Vec<_> = self.sorts.iter().map(|sort| sort.name).collect();
         let sort = &self.sorts[params.choice("sort", &names)?.unwrap_or(0)];
         let dir = params.choice("dir", &["asc", "desc"])?.map_or(sort.dir, |index| [Dir::Asc, Dir::Desc][index]);
@@ -154,10 +158,30 @@ pub(crate) static ARBITERS: List<ArbiterStats> = List {
         down("subscribers", |one, other| one.subscribers.cmp(&other.subscribers)),
         down("events", |one, other| one.events.cmp(&other.events)),
         down("delivered", |one, other| one.delivered.cmp(&other.delivered)),
+        down("per_second", |one, other| one.delivered_per_second.cmp(&other.delivered_per_second)),
         down("port_depth", |one, other| one.port_depth.cmp(&other.port_depth)),
         down("port_refused", |one, other| one.port_refused.cmp(&other.port_refused)),
         down("port_waits", |one, other| one.port_waits_ms.cmp(&other.port_waits_ms)),
         down("slice", |one, other| one.slice_us.cmp(&other.slice_us)),
+    ],
+};
+
+pub(crate) static GROUPS: List<TopicShown> = List {
+    finds: |of, needle| needle.is_in(of.topic.as_str()) || of.groups.iter().any(|group| needle.is_in(&group.stored.group)),
+    sorts: &[
+        up("topic", |one, other| one.topic.cmp(&other.topic)),
+        down("entries", |one, other| one.entries.cmp(&other.entries)),
+        down("lag", |one, other| one.stored(|of| of.lag).cmp(&other.stored(|of| of.lag))),
+        down("pending", |one, other| one.stored(|of| Some(of.pending)).cmp(&other.stored(|of| Some(of.pending)))),
+        down("oldest", |one, other| one.stored(|of| of.oldest_pending_ms).cmp(&other.stored(|of| of.oldest_pending_ms))),
+        down("attempt", |one, other| {
+            one.stored(|of| of.oldest_pending_attempt).cmp(&other.stored(|of| of.oldest_pending_attempt))
+        }),
+        down("consumers", |one, other| one.stored(|of| Some(of.consumers)).cmp(&other.stored(|of| Some(of.consumers)))),
+        down("handled", |one, other| one.here(|of| of.handled).cmp(&other.here(|of| of.handled))),
+        down("redelivered", |one, other| one.here(|of| of.redelivered).cmp(&other.here(|of| of.redelivered))),
+        down("failed", |one, other| one.here(|of| of.failed).cmp(&other.here(|of| of.failed))),
+        down("dead_letters", |one, other| one.here(|of| of.dead_letters).cmp(&other.here(|of| of.dead_letters))),
     ],
 };
 

@@ -61,7 +61,7 @@ use crate::web::dashboard::routes::Site;
 /// | `/_pubsub` | [`PubSub::summary`], rates and their last two minutes, the 20 slowest subscriptions, nodes, the newest incidents |
 /// | `/_pubsub/subscribers`, `/_pubsub/topics` | the lists of [`PubSub::stats`]; unless told otherwise the slowest subscriptions, and the topics by name, come first |
 /// | `/_pubsub/arbiters`, `/_pubsub/incidents` | `Stats::arbiters`, [`PubSub::incidents`] |
-/// | `/_pubsub/groups` | [`PubSub::log_topics`] with what this node does for each group; pages by `after=` the `next` of the page before |
+/// | `/_pubsub/groups` | [`PubSub::log_topics`] with what this node does for each group; pages by `after=` the `next` of the page before. By `sort`, `dir` or `page`: each group on its own in that order, of the 1,000 topics after `after` |
 /// | `/_pubsub/nodes` | [`ClusterStats`](crate::cluster::ClusterStats) and [`PubSub::nodes`] |
 /// | `/_pubsub/live` | server-sent events: the overview, once a second |
 /// | `/_pubsub/metrics` | for Prometheus, with the feature `prometheus` |
@@ -71,7 +71,8 @@ use crate::web::dashboard::routes::Site;
 ///
 /// # Who may look
 /// Without [`authorize`](Self::authorize), only who sits at the machine: the server has to listen on a loopback address, the `Host` has to be one
-/// (so no name of a stranger's that points here), and no proxy may have passed the request on. All else gets status 403, which says what to set.
+/// (so no name of a stranger's that points here), no proxy may have passed the request on, as far as it can be known (its headers, HTTP/1.0, a Unix socket),
+/// and no page of another site may ask, except by a link that somebody follows. All else gets status 403, which says what to set.
 /// With it, the hook alone decides. Requests other than GET and HEAD are refused with 405.
 ///
 /// # Cost

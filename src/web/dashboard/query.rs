@@ -39,6 +39,11 @@ impl Params {
         Ok(Some(Needle(text.clone())))
     }
 
+    /// Whether one of these is given.
+    pub(crate) fn has_any(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.0.contains_key(*name))
+    }
+
     /// Items per page.
     pub(crate) fn per(&self) -> Result<usize, Refusal> {
         self.number("per", PER_DEFAULT, PER_MAX)

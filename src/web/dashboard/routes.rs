@@ -107,7 +107,11 @@ async fn incidents(request: HttpRequest, site: web::Data<Site>) -> Answer {
 
 /// A page of a list, found and written on a blocking thread: looking through 100,000 items takes longer than an arbiter may be held.
 async fn paged<T: Serialize + Send + Sync + 'static>(ask: Ask<T>, list: Arc<Snapshot<T>>) -> Answer {
-    let json = web::block(move || serde_json::to_vec(&ask.page(&list))).await?;
+    written(move || serde_json::to_vec(&ask.page(&list))).await
+}
+
+async fn written(write: impl FnOnce() -> serde_json::Result<Vec<u8>> + Send + 'static) -> Answer {
+    let json = web::block(write).await?;
     // Strings and numbers only: it has a JSON form.
     Ok(HttpResponse::Ok().content_type("application/json").body(json.unwrap_or_default()))
 }
@@ -117,8 +121,9 @@ async fn groups(request: HttpRequest, site: web::Data<Site>) -> Answer {
         return Ok(page::index(&request, false));
     }
     let asked = GroupsAsked::parse(request.query_string())?;
-    let groups = site.board.groups(&site.pubsub, asked).await?;
-    Ok(HttpResponse::Ok().json(&*groups))
+    let groups = site.board.groups(&site.pubsub, asked.reads).await?;
+    let Some(order) = asked.order else { return Ok(HttpResponse::Ok().json(&*groups)) };
+    written(move || serde_json::to_vec(&groups.ordered(&groups.each(), &order))).await
 }
 
 async fn nodes(request: HttpRequest, site: web::Data<Site>) -> Answer {

@@ -8,6 +8,8 @@ const RECONNECT_MS = 2000;
 /** Without a word for so long, the stream is thought dead: it says something each second. */
 const SILENCE_MS = 4500;
 const WINDOW_MS = 120_000;
+/** As many as a page of a list has at most. */
+const NODES_SHOWN = 200;
 
 // ---- words -----------------------------------------------------------------------------------------------------------
 
@@ -237,19 +239,20 @@ const LISTS = {
   },
   groups: {
     title: "Consumer groups", unit: ["topic of the log", "topics of the log"], find: "Topic or group", byCursor: true,
+    ordered: ["group or topic without one", "groups and topics without one"],
     columns: [
-      { label: "Topic", kind: "lead", width: "15%", of: (row) => row.topic },
+      { label: "Topic", kind: "lead", sort: "topic", width: "15%", of: (row) => row.topic },
       { label: "Group", wide: true, width: "15%", of: (row) => row.group ?? "–" },
       { ...number("Entries", "entries"), of: (row) => ({ text: count(row.entries), title: `${bytes(row.bytes)}, ${count(row.appended)} ever` }) },
-      { label: "Lag", kind: "number", help: "Entries that no consumer has had", of: (row) => ({ text: count(row.lag), level: row.lag > 0 ? "warn" : undefined }) },
-      { label: "Pending", kind: "number", help: "Delivered, and not acked", of: (row) => count(row.pending) },
-      { label: "Oldest", kind: "number", help: "How long ago the oldest pending entry was appended", of: (row) => wait(row.oldest_pending_ms, 30_000, 300_000) },
-      { label: "Attempt", kind: "number", help: "How often that one was delivered", of: (row) => ({ text: count(row.oldest_pending_attempt), level: row.oldest_pending_attempt > 1 ? "warn" : undefined }) },
-      { label: "Consumers", kind: "number", help: "Its consumers on all nodes", of: (row) => ({ text: count(row.consumers), level: row.consumers === 0 && row.pending ? "bad" : undefined }) },
-      { label: "Handled", kind: "number", help: "By this node", of: (row) => count(row.here?.handled) },
-      { label: "Again", kind: "number", help: "Redeliveries to this node", of: (row) => ({ text: count(row.here?.redelivered), level: row.here?.redelivered ? "warn" : undefined }) },
-      { label: "Failed", kind: "number", help: "On this node", of: (row) => loss(row.here?.failed) },
-      { label: "Dead", kind: "number", help: "Dead letters of this node", of: (row) => loss(row.here?.dead_letters) },
+      { label: "Lag", kind: "number", sort: "lag", help: "Entries that no consumer has had", of: (row) => ({ text: count(row.lag), level: row.lag > 0 ? "warn" : undefined }) },
+      { label: "Pending", kind: "number", sort: "pending", help: "Delivered, and not acked", of: (row) => count(row.pending) },
+      { label: "Oldest", kind: "number", sort: "oldest", help: "How long ago the oldest pending entry was appended", of: (row) => wait(row.oldest_pending_ms, 30_000, 300_000) },
+      { label: "Attempt", kind: "number", sort: "attempt", help: "How often that one was delivered", of: (row) => ({ text: count(row.oldest_pending_attempt), level: row.oldest_pending_attempt > 1 ? "warn" : undefined }) },
+      { label: "Consumers", kind: "number", sort: "consumers", help: "Its consumers on all nodes", of: (row) => ({ text: count(row.consumers), level: row.consumers === 0 && row.pending ? "bad" : undefined }) },
+      { label: "Handled", kind: "number", sort: "handled", help: "By this node", of: (row) => count(row.here?.handled) },
+      { label: "Again", kind: "number", sort: "redelivered", help: "Redeliveries to this node", of: (row) => ({ text: count(row.here?.redelivered), level: row.here?.redelivered ? "warn" : undefined }) },
+      { label: "Failed", kind: "number", sort: "failed", help: "On this node", of: (row) => loss(row.here?.failed) },
+      { label: "Dead", kind: "number", sort: "dead_letters", help: "Dead letters of this node", of: (row) => loss(row.here?.dead_letters) },
     ],
   },
   arbiters: {
@@ -258,6 +261,7 @@ const LISTS = {
       { ...ARBITER, width: "13%" }, { ...PORT, width: "20%" }, number("Subscribers", "subscribers"),
       { label: "Peak", kind: "number", help: "The most that were in the port at once", of: (row) => count(row.port_peak) },
       WAITS, SLICE, REFUSED, number("Events", "events"), number("Delivered", "delivered"),
+      { label: "Per s", kind: "number", sort: "per_second", help: "Delivered in the last whole second", of: (row) => count(row.delivered_per_second) },
       { label: "Panics", kind: "number", help: "Of its registry, and of others' code that it ran", of: (row) => loss(row.registry_restarts + row.foreign_panics) },
     ],
   },
@@ -440,7 +444,11 @@ const arbiters = new Table($("arbiters-short").querySelector(".table"), [
 ], { empty: "No arbiter has a subscriber yet." });
 const others = new Table($("nodes-table"), [
   { label: "Name", kind: "lead", of: (row) => row.name },
-  { label: "Id", kind: "code", wide: true, of: (row) => row.id },
+  { label: "Id", kind: "code", wide: true, of: (row) => row.node },
+  { label: "Received", kind: "number", help: "Its broadcasts that came in here, since it came up", of: (row) => ({ text: count(row.received), title: bytes(row.received_bytes) }) },
+  { label: "Sent", kind: "number", help: "Broadcasts sent to it; not known where the engine carries topics", of: (row) => ({ text: count(row.sent), title: bytes(row.sent_bytes) }) },
+  { label: "Lost", kind: "number", help: "Its broadcasts that did not arrive here", of: (row) => loss(row.lost) },
+  { label: "Heard", kind: "number", help: "How long ago anything came from it", of: (row) => ({ text: ago(row.silent_ms), level: row.silent_ms >= 3000 ? "warn" : "" }) },
 ], { empty: "None is up, as far as this node knows." });
 
 function showHead() {
@@ -493,11 +501,12 @@ function showClusterShort() {
 }
 
 function showNodes() {
-  const { stats, nodes } = latest;
-  const of = stats.cluster;
+  const of = latest.stats.cluster;
+  const peers = [...(of?.peers ?? [])].sort((one, other) => one.name.localeCompare(other.name));
+  const left = peers.length > NODES_SHOWN ? `; here are the first ${NODES_SHOWN} by name` : "";
   $("relay").hidden = !of;
-  put($("nodes-note"), of ? `${many(nodes.length, "other node is", "other nodes are")} up` : "this pub/sub is no node of a cluster");
-  others.show(nodes);
+  put($("nodes-note"), of ? `${many(peers.length, "other node is", "other nodes are")} up${left}` : "this pub/sub is no node of a cluster");
+  others.show(peers.slice(0, NODES_SHOWN));
   if (!of) return;
   put($("relay-note"), `${of.engine}, ${of.link_up ? "connected" : "not connected"}`);
   const bad = (value) => [count(value), value > 0 ? "bad" : undefined];
@@ -548,7 +557,7 @@ function openList() {
   $("list-incidents").hidden = Boolean(list.columns);
   $("list-table").replaceChildren();
   $("list-incidents").replaceChildren();
-  table = list.columns && new Table($("list-table"), list.columns, { empty: "Nothing is found.", sort: list.byCursor ? null : sortBy });
+  table = list.columns && new Table($("list-table"), list.columns, { empty: "Nothing is found.", sort: sortBy });
   [$("back").disabled, $("next").disabled] = [true, true];
   load();
 }
@@ -585,20 +594,29 @@ function showList(body) {
   if (list.byCursor) {
     const rows = body.items.flatMap(({ groups, ...topic }) => (groups.length ? groups.map((group) => ({ ...topic, ...group })) : [topic]));
     following = body.next;
-    table.show(rows);
-    put($("list-count"), body.log ? `${many(body.items.length, ...list.unit)} here` : "this pub/sub has no log");
+    shownSort = body.sort ? body : { sort: "topic", dir: "asc" };
+    table.show(rows, shownSort);
+    if (!body.log) put($("list-count"), "this pub/sub has no log");
+    else if (body.sort) put($("list-count"), `${many(body.matched, ...list.ordered)}${body.next ? `, of the first ${count(body.looked_at)} topics` : ""}`);
+    else put($("list-count"), `${many(body.items.length, ...list.unit)} here`);
+    if (body.sort) return showPlace(body);
     put($("place"), asked.has("after") ? "further on" : "from the first");
     [$("back").disabled, $("next").disabled] = [!asked.has("after"), following == null];
     return;
   }
-  const [from, to] = [(body.page - 1) * body.per + 1, (body.page - 1) * body.per + body.items.length];
+  showPlace(body);
   const found = body.matched === body.total ? many(body.total, ...list.unit) : `${count(body.matched)} of ${many(body.total, ...list.unit)}`;
   put($("list-count"), found);
-  put($("place"), body.items.length ? `${count(from)}–${count(to)}` : "–");
-  [$("back").disabled, $("next").disabled] = [body.page <= 1, to >= body.matched];
   if (table) table.show(body.items, body);
   else showIncidents($("list-incidents"), body.items, body.at_ms);
   shownSort = body;
+}
+
+/** Which part of a list is shown, and whether there is more of it. */
+function showPlace(body) {
+  const [from, to] = [(body.page - 1) * body.per + 1, (body.page - 1) * body.per + body.items.length];
+  put($("place"), body.items.length ? `${count(from)}–${count(to)}` : "–");
+  [$("back").disabled, $("next").disabled] = [body.page <= 1, to >= body.matched];
 }
 
 let shownSort = null;
@@ -620,12 +638,15 @@ function change(values, keep = false) {
 
 function sortBy(sort) {
   const again = shownSort?.sort === sort;
-  change(again ? { sort, dir: shownSort.dir === "asc" ? "desc" : "asc" } : { sort, dir: null });
+  const dir = again ? (shownSort.dir === "asc" ? "desc" : "asc") : null;
+  // By name the log's own order goes on through all of its topics.
+  const own = LISTS[view].byCursor && sort === "topic" && dir !== "desc";
+  change(own ? { sort: null, dir: null } : { sort, dir });
 }
 
 function turn(by) {
   const page = Number(asked.get("page") ?? 1) + by;
-  if (!LISTS[view].byCursor) change({ page: page > 1 ? page : null }, true);
+  if (!LISTS[view].byCursor || shownSort?.page) change({ page: page > 1 ? page : null }, true);
   else if (by > 0) {
     before.push(asked.get("after"));
     change({ after: following }, true);
