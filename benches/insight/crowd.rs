@@ -33,7 +33,11 @@ struct Member {
 
 impl Crowd {
     pub(crate) async fn gather(members: usize) -> Self {
-        let (pubsub, topic) = (PubSub::new(), Topic::parse("room:lobby").expect("a valid name"));
+        Self::gather_in(PubSub::new(), members).await
+    }
+
+    pub(crate) async fn gather_in(pubsub: PubSub, members: usize) -> Self {
+        let topic = Topic::parse("room:lobby").expect("a valid name");
         let (gate, arbiter) = (Gate::new(), Arbiter::new());
         for _ in 0..members {
             let member = Member { pubsub: pubsub.clone(), topic: topic.clone(), tally: gate.tally(0) };
@@ -45,22 +49,31 @@ impl Crowd {
 
     /// Deliveries per second over about this long: one broadcast after the other, each handled by all before the next.
     pub(crate) async fn rate(&mut self, time: Duration) -> f64 {
-        let (start, mut broadcasts) = (Instant::now(), 0);
+        let (start, mut deliveries) = (Instant::now(), 0);
         let end = loop {
-            self.gate.expect([self.members * BURST, 0]);
-            for _ in 0..BURST {
-                let sent = self.pubsub.local_broadcast(&self.topic, Payload::new(self.sent)).expect("it is taken");
-                assert_eq!((sent.ports, sent.full), (1, 0));
-                self.sent += 1;
-            }
-            let end = self.gate.done().await;
-            broadcasts += BURST;
+            let end = self.burst().await;
+            deliveries += self.burst_deliveries();
             if end - start >= time {
                 break end;
             }
         };
         assert_eq!(self.gate.faults(), 0);
-        (broadcasts * self.members) as f64 / (end - start).as_secs_f64()
+        deliveries as f64 / (end - start).as_secs_f64()
+    }
+
+    /// Some broadcasts at once. Says when the last member had handled the last.
+    pub(crate) async fn burst(&mut self) -> Instant {
+        self.gate.expect([self.burst_deliveries(), 0]);
+        for _ in 0..BURST {
+            let sent = self.pubsub.local_broadcast(&self.topic, Payload::new(self.sent)).expect("it is taken");
+            assert_eq!((sent.ports, sent.full), (1, 0));
+            self.sent += 1;
+        }
+        self.gate.done().await
+    }
+
+    pub(crate) fn burst_deliveries(&self) -> usize {
+        self.members * BURST
     }
 
     pub(crate) fn disperse(self) {

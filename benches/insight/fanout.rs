@@ -20,12 +20,26 @@ use crate::crowd::Crowd;
 type Look = fn(&PubSub);
 
 /// The first is nobody's.
-const LOOKERS: [(&str, Option<Look>); 4] = [
+const LOOKERS: &[(&str, Option<Look>)] = &[
     ("nobody looks", None),
     ("summary() each second", Some(|pubsub| drop(pubsub.summary()))),
     ("top_slow(20) each second", Some(|pubsub| drop(pubsub.top_slow(20)))),
     ("stats() each second", Some(|pubsub| drop(pubsub.stats()))),
+    #[cfg(feature = "prometheus")]
+    ("Prometheus scrapes each second", Some(scrape)),
 ];
+
+/// What `web::metrics` does for an answer.
+#[cfg(feature = "prometheus")]
+fn scrape(pubsub: &PubSub) {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, || {
+        actix_pubsub::metrics::describe();
+        pubsub.record_metrics(&actix_pubsub::metrics::MetricsOptions::new());
+    });
+    let text = recorder.handle().render();
+    assert!(text.contains("actix_pubsub_delivered_total"), "{text}");
+}
 
 pub(crate) fn run(args: &Args) {
     let (sizes, rounds, time) =
