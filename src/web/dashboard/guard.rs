@@ -100,8 +100,8 @@ fn local(request: &HttpRequest) -> Result<(), Refusal> {
     is_of_this_site(request.headers())
 }
 
-/// Whoever is behind a proxy has a name of its own for this server, and adds no header that tells, if nobody told it to: nginx. It speaks HTTP/1.0 then, which
-/// nobody else does. What comes by a Unix socket comes from a proxy.
+/// nginx, if nobody told it more, names its upstream as the host and adds no header that tells of itself; but it speaks HTTP/1.0 then (before its version 1.29.7),
+/// which nobody else does. What comes by a Unix socket comes from a proxy.
 fn comes_from_here(peer: Option<SocketAddr>, version: Version) -> Result<(), Refusal> {
     match peer {
         Some(peer) if is_loopback(peer.ip()) => {}
@@ -156,7 +156,9 @@ fn closed(why: &str) -> Refusal {
 
 fn names_a_proxy(name: &HeaderName) -> bool {
     let name = name.as_str();
-    name.starts_with("x-forwarded") || matches!(name, "forwarded" | "via" | "x-real-ip" | "x-client-ip" | "true-client-ip")
+    ["x-forwarded", "x-envoy", "x-amzn", "x-original"].iter().any(|begin| name.starts_with(begin))
+        || ["client-ip", "connecting-ip"].iter().any(|end| name.ends_with(end))
+        || matches!(name, "forwarded" | "via" | "x-real-ip" | "cdn-loop")
 }
 
 /// `localhost` or a loopback address, with a port or without (RFC 9110, section 7.2).
@@ -295,6 +297,10 @@ mod tests {
             check("127.0.0.1:8080", &[own, ("x-forwarded-for", "192.0.2.1")], None),
             check("127.0.0.1:8080", &[own, ("x-forwarded-host", "127.0.0.1")], None),
             check("127.0.0.1:8080", &[own, ("x-real-ip", "127.0.0.1")], None),
+            check("127.0.0.1:8080", &[own, ("true-client-ip", "127.0.0.1")], None),
+            check("127.0.0.1:8080", &[own, ("cf-connecting-ip", "127.0.0.1")], None),
+            check("127.0.0.1:8080", &[own, ("x-envoy-external-address", "127.0.0.1")], None),
+            check("127.0.0.1:8080", &[own, ("cdn-loop", "cdn")], None),
         ];
         for (index, refusal) in refused.into_iter().enumerate() {
             let message = refusal.expect_err(&index.to_string());

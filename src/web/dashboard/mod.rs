@@ -73,6 +73,7 @@ use crate::web::dashboard::routes::Site;
 /// Without [`authorize`](Self::authorize), only who sits at the machine: the server has to listen on a loopback address, the `Host` has to be one
 /// (so no name of a stranger's that points here), no proxy may have passed the request on, as far as it can be known (its headers, HTTP/1.0, a Unix socket),
 /// and no page of another site may ask, except by a link that somebody follows. All else gets status 403, which says what to set.
+/// A proxy on this machine that tells nothing of itself looks like you (nginx with `proxy_http_version 1.1` and no `proxy_set_header`): set a hook wherever one leads here.
 /// With it, the hook alone decides. Requests other than GET and HEAD are refused with 405.
 ///
 /// # Cost
