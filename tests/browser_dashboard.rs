@@ -470,6 +470,9 @@ fn every_view_fits_a_desk_and_a_phone_in_light_and_dark() {
                     rows.as_u64() > Some(0)
                 })
                 .await;
+                if view == "groups" {
+                    sorts(&page).await;
+                }
                 fits(&page.client, &format!("{view} on a {screen} in {scheme}")).await;
                 let picture = page.client.screenshot().await.unwrap();
                 fs::write(folder.join(format!("{view}-{screen}-{scheme}.png")), picture).unwrap();
@@ -486,6 +489,29 @@ fn every_view_fits_a_desk_and_a_phone_in_light_and_dark() {
         named(&page.client).await;
         page.client.close().await.unwrap();
     });
+}
+
+/// The groups are in the order of the column that was pressed, by the server, and by name again in the log's own order.
+async fn sorts(page: &Page) {
+    let order = "return [location.search, document.querySelector('#list-table th[aria-sort]')?.textContent, \
+        document.querySelector('#list-table th[aria-sort]')?.ariaSort, \
+        [...document.querySelectorAll('#list-table td[data-label=Entries]')].map((cell) => Number(cell.textContent.replaceAll(',', '')))]";
+    for (column, search, dir) in [("Entries", "?sort=entries", "descending"), ("Entries", "?sort=entries&dir=asc", "ascending")] {
+        let press = format!(
+            "[...document.querySelectorAll('#list-table th button')].find((button) => button.textContent === {column:?}).click()"
+        );
+        page.client.execute(&press, Vec::new()).await.unwrap();
+        until(&page.client, order, |told| {
+            let rows: Vec<_> = told[3].as_array().unwrap().iter().map(|cell| cell.as_u64().unwrap()).collect();
+            let sorted = rows.is_sorted_by(|one, next| if dir == "ascending" { one <= next } else { one >= next });
+            told[0] == search && told[1] == column && told[2] == dir && rows.len() > 1 && sorted
+        })
+        .await;
+    }
+    let by_name =
+        "[...document.querySelectorAll('#list-table th button')].find((button) => button.textContent === 'Topic').click()";
+    page.client.execute(by_name, Vec::new()).await.unwrap();
+    until(&page.client, order, |told| told[0] == "" && told[1] == "Topic" && told[2] == "ascending").await;
 }
 
 /// Everything that can be pressed is reached by keys and has a name.
