@@ -28,6 +28,7 @@ mod local {
     pub(crate) mod meter;
     pub(crate) mod options;
     pub(crate) mod port;
+    pub(crate) mod rate;
     pub(crate) mod remote;
     pub(crate) mod ring;
     pub(crate) mod shard;

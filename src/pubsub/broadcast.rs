@@ -180,7 +180,7 @@ impl PubSub {
         let span = self.sampling().broadcast(&topic);
         let (prepared, message) = within(&span, || prepare(hub, message, |message| hub.prepare(&topic, None, message)))?;
         let (_, message) = self.parse(&*topic, message)?;
-        let receipt = self.send_to(&self.route::<M>(&topic), from, message, span);
+        let receipt = self.send_to(&self.route::<M>(&topic), from, message, &span);
         Ok(Receipt { cluster: hub.send(prepared), ..receipt })
     }
 
@@ -192,7 +192,7 @@ impl PubSub {
     ) -> Result<Receipt, BroadcastError<M>> {
         let (topic, message) = self.parse(topic, message)?;
         let span = self.sampling().broadcast(&topic);
-        Ok(self.send_to(&self.route::<M>(&topic), from, message, span))
+        Ok(self.send_to(&self.route::<M>(&topic), from, message, &span))
     }
 
     fn send_to<M: Send + Sync + 'static>(
@@ -200,16 +200,16 @@ impl PubSub {
         ports: &[Arc<TopicPort>],
         from: Option<SubscriberId>,
         message: M,
-        span: Traced,
+        span: &Traced,
     ) -> Receipt {
         let mut receipt = Receipt::default();
         match ports {
             [] => {}
             [port] => {
-                let event = Head::sole(port.topic().clone(), self.node(), message, port.delivery(&span));
+                let event = Head::sole(port.topic().clone(), self.node(), message, port.delivery(span));
                 receipt.add(port.shard().publish(port, from, event));
             }
-            ports => self.send_shared(ports, from, &Arc::new(Body::new(message)), &span, &mut receipt),
+            ports => self.send_shared(ports, from, &Arc::new(Body::new(message)), span, &mut receipt),
         }
         receipt
     }

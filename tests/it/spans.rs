@@ -29,6 +29,8 @@ use crate::support::until;
 
 /// A span, and what it is within, from the inside out.
 type Made = (&'static str, Vec<&'static str>);
+/// A span, a field of it and the number there.
+type Number = (&'static str, &'static str, u64);
 
 /// The spans of a thread.
 #[derive(Clone)]
@@ -38,7 +40,7 @@ struct Recorded {
     hidden: &'static str,
     spans: Arc<Mutex<Vec<Made>>>,
     /// The numbers among their fields.
-    numbers: Arc<Mutex<Vec<(&'static str, &'static str, u64)>>>,
+    numbers: Arc<Mutex<Vec<Number>>>,
     /// Told at each span.
     on_span: Arc<dyn Fn() + Send + Sync>,
 }
@@ -88,7 +90,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorded {
     }
 }
 
-struct Numbers<'a>(&'static str, &'a Mutex<Vec<(&'static str, &'static str, u64)>>);
+struct Numbers<'a>(&'static str, &'a Mutex<Vec<Number>>);
 
 impl Visit for Numbers<'_> {
     fn record_u64(&mut self, field: &Field, value: u64) {
