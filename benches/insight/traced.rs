@@ -25,14 +25,14 @@ use crate::common::numbers::median;
 use crate::common::parts::goal;
 use crate::crowd::Crowd;
 
-/// Of so many broadcasts one has a span, and so have its deliveries.
+/// Of so many broadcasts one has a span, and so have its deliveries. With 1,000 subscribers there are some thousand broadcasts in a measure.
 const SAMPLINGS: [u32; 3] = [1_000, 100, 1];
 /// The first of them is to leave nine tenths of the deliveries.
 const GOAL: u32 = SAMPLINGS[0];
 
 pub(crate) fn run(args: &Args) {
     let (sizes, rounds, time) =
-        if args.test { (vec![100], 1, Duration::ZERO) } else { (vec![1_000, 100_000], args.rounds.unwrap_or(9), TIME) };
+        if args.test { (vec![100], 1, Duration::ZERO) } else { (vec![1_000], args.rounds.unwrap_or(9), TIME) };
     let sizes = if args.n.is_empty() { sizes } else { args.n.clone() };
     // Of the whole process, because the members are on a thread of their own.
     tracing::subscriber::set_global_default(tracing_subscriber::registry().with(Recorder)).expect("there is no other");
@@ -68,7 +68,8 @@ async fn measure(members: usize, one_in: u32, rounds: usize, time: Duration) -> 
             let before = ENDED.load(Ordering::Relaxed);
             rates[at].push(crowd.rate(time).await);
             let ended = ENDED.load(Ordering::Relaxed) - before;
-            assert_eq!(ended > 0, at == 1, "{ended} spans");
+            // The last of them may end in the next measure, in which none begins.
+            assert!(at == 0 || ended > 0, "no span was recorded");
         }
     }
     record(false);
