@@ -1,8 +1,10 @@
-//! Link: one session, owned by a thread of its own that makes all puts and declarations. Knows subjects and bytes.
+//! Link: one session, owned by a thread of its own that opens it, declares and closes; who sends makes the puts. Knows subjects and bytes.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::future::ready;
 use std::io;
+use std::sync::Arc;
 use std::thread;
 
 use ::zenoh::Session;
@@ -35,16 +37,24 @@ use crate::cluster::zenoh::batch::frames;
 use crate::cluster::zenoh::config::config;
 use crate::cluster::zenoh::endpoint::Endpoint;
 use crate::ids::NodeId;
+use crate::sync::Mutex;
 use crate::sync::lock;
 
 /// The thread ends when this is dropped.
 pub(super) struct ZenohLink {
+    puts: Arc<Puts>,
     commands: mpsc::Sender<Command>,
     ended: watch::Receiver<Option<TransportError>>,
 }
 
+/// The session, for as long as the thread has it. A put neither waits for zenoh's runtimes nor is a future, so any thread may make it; but
+/// the last handle to a session closes it, which must not happen on a thread of actix: therefore the thread takes it out of here first.
+struct Puts {
+    cluster: ClusterName,
+    session: Mutex<Option<Session>>,
+}
+
 enum Command {
-    Send(Vec<Outgoing>),
     Subscribe(Vec<Subject>, Done),
     Unsubscribe(Vec<Subject>, Done),
     Close(oneshot::Sender<()>),
@@ -61,15 +71,35 @@ pub(super) async fn connect(settings: Zenoh, identity: Identity, inbound: Inboun
         // Whoever asked may have gone away: then the session closes by its drop.
         Err(error) => drop(opened.send(Err(error))),
         Ok(node) => {
-            if opened.send(Ok(())).is_ok() {
+            if opened.send(Ok(Arc::clone(&node.puts))).is_ok() {
                 ended.send_replace(Some(node.serve(queue)));
             }
         }
     };
     let thread = thread::Builder::new().name("pubsub-zenoh".to_owned()).spawn(work);
     thread.map_err(|error| TransportError::new("starting the thread of zenoh", error))?;
-    is_open.await.unwrap_or_else(|_| Err(gone()))?;
-    Ok(ZenohLink { commands, ended: has_ended })
+    let puts = is_open.await.unwrap_or_else(|_| Err(gone()))?;
+    Ok(ZenohLink { puts, commands, ended: has_ended })
+}
+
+impl Puts {
+    fn send(&self, frames: Vec<Outgoing>) -> Result<(), TransportError> {
+        let session = lock(&self.session);
+        let session = session.as_ref().ok_or_else(gone)?;
+        for Batch { subject, bytes } in batches(frames) {
+            let put = session.put(self.key(&subject)?, bytes);
+            // One priority and one channel for all, by which they stay in order. Never `Block`: it would stall everybody for a peer that hangs.
+            let put =
+                put.congestion_control(CongestionControl::Drop).priority(Priority::Data).allowed_destination(Locality::Remote);
+            put.wait().map_err(|error| TransportError::new("sending by zenoh", error))?;
+        }
+        Ok(())
+    }
+
+    fn key(&self, subject: &Subject) -> Result<KeyExpr<'static>, TransportError> {
+        KeyExpr::try_from(subject.name(&self.cluster, '/'))
+            .map_err(|error| TransportError::new("naming a subject for zenoh", error))
+    }
 }
 
 impl ZenohLink {
@@ -86,8 +116,7 @@ impl ZenohLink {
 
 impl Link for ZenohLink {
     fn send(&self, frames: Vec<Outgoing>) -> Work<Result<(), TransportError>> {
-        let commands = self.commands.clone();
-        Box::pin(async move { commands.send(Command::Send(frames)).await.map_err(|_| gone()) })
+        Box::pin(ready(self.puts.send(frames)))
     }
 
     fn subscribe(&self, subjects: Vec<Subject>) -> Work<Result<(), TransportError>> {
@@ -118,7 +147,7 @@ impl Link for ZenohLink {
 
 /// What the thread owns. Its drop closes the session.
 struct Node {
-    cluster: ClusterName,
+    puts: Arc<Puts>,
     inbound: Inbound,
     subscribers: HashMap<Subject, Subscriber<()>>,
     /// By which the others see at once that this node is gone.
@@ -144,14 +173,14 @@ impl Node {
         session.liveliness().declare_subscriber(format!("{tokens}/*")).callback(watch).background().wait().map_err(failed)?;
         let token = session.liveliness().declare_token(format!("{tokens}/{}", identity.node)).wait().map_err(failed)?;
         let subscribers = HashMap::new();
-        Ok(Self { cluster: identity.cluster.clone(), inbound, subscribers, _token: token, session })
+        let puts = Puts { cluster: identity.cluster.clone(), session: Mutex::new(Some(session.clone())) };
+        Ok(Self { puts: Arc::new(puts), inbound, subscribers, _token: token, session })
     }
 
     /// Does what it is told until the link is dropped or closed.
     fn serve(mut self, mut commands: mpsc::Receiver<Command>) -> TransportError {
         while let Some(command) = commands.blocking_recv() {
             let result = match command {
-                Command::Send(frames) => self.send(frames, &commands),
                 Command::Subscribe(subjects, done) => self.reply(done, |node| node.subscribe(subjects)),
                 Command::Unsubscribe(subjects, done) => self.reply(done, |node| node.unsubscribe(&subjects)),
                 Command::Close(done) => {
@@ -175,21 +204,6 @@ impl Node {
         result
     }
 
-    fn send(&self, frames: Vec<Outgoing>, commands: &mpsc::Receiver<Command>) -> Result<(), TransportError> {
-        for Batch { subject, bytes } in batches(frames) {
-            // A put may wait for a slow peer, and nobody wants these any more.
-            if commands.is_closed() {
-                return Ok(());
-            }
-            let put = self.session.put(self.key(&subject)?, bytes);
-            // One priority and one channel for all, by which they stay in order. Never `Block`: it would stall everybody for a peer that hangs.
-            let put =
-                put.congestion_control(CongestionControl::Drop).priority(Priority::Data).allowed_destination(Locality::Remote);
-            put.wait().map_err(|error| TransportError::new("sending by zenoh", error))?;
-        }
-        Ok(())
-    }
-
     fn subscribe(&mut self, subjects: Vec<Subject>) -> Result<(), TransportError> {
         for subject in subjects {
             if self.subscribers.contains_key(&subject) {
@@ -200,7 +214,8 @@ impl Node {
                 // Copied out of what zenoh has read, which a slice would keep alive as a whole.
                 inbound.push_all(frames(Bytes::copy_from_slice(&sample.payload().to_bytes())));
             };
-            let builder = self.session.declare_subscriber(self.key(&subject)?).callback(take).allowed_origin(Locality::Remote);
+            let builder =
+                self.session.declare_subscriber(self.puts.key(&subject)?).callback(take).allowed_origin(Locality::Remote);
             let subscriber = builder.wait().map_err(|error| TransportError::new("subscribing at zenoh", error))?;
             self.subscribers.insert(subject, subscriber);
         }
@@ -213,15 +228,11 @@ impl Node {
         }
         Ok(())
     }
-
-    fn key(&self, subject: &Subject) -> Result<KeyExpr<'static>, TransportError> {
-        KeyExpr::try_from(subject.name(&self.cluster, '/'))
-            .map_err(|error| TransportError::new("naming a subject for zenoh", error))
-    }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
+        drop(lock(&self.puts.session).take());
         if let Err(error) = self.session.close().wait() {
             tracing::debug!(%error, "closing the zenoh session failed");
         }
@@ -284,7 +295,7 @@ impl std::error::Error for ListenError {
     }
 }
 
-/// Vectors of frames, and declarations, that wait for the thread. The relay sends some hundred frames at once.
+/// Declarations that wait for the thread.
 const COMMANDS_MAX: usize = 8;
 /// How often another free port is tried.
 const PORT_ATTEMPTS: usize = 8;

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //!  Zenoh ── connect ──> thread "pubsub-zenoh" ── opens and owns ──> Session ──TCP──> every peer
-//!             Link ──── commands, 8 at most ───> puts, declares        └─ callbacks ──> Inbound::push
+//!             Link ──── commands, 8 at most ───> declares, closes      │ └─ callbacks ──> Inbound::push
+//!               └────── send ────────────────────────────────────────> puts
 //! ```
 //!
 //! # Guarantees
-//! * Nothing of zenoh is called on the caller's thread: zenoh refuses to work inside a current-thread runtime, which every actix arbiter is.
-//! * A peer that does not read costs the others 10 ms, once: what it does not take is dropped, and the relay sees the gap by its numbers.
+//! * Of zenoh nothing but puts is called on the caller's thread: the rest refuses to work inside a current-thread runtime, which every actix arbiter is.
+//! * A peer that does not read costs the others 10 ms, once: what it does not take is dropped, and the relay sees the gap by its numbers. That is the relay's
+//!   thread; what arrives meanwhile waits for it, and publishers do not.
 //! * A seed is dialled for ever, so that peers find each other again after a restart and after a split.
 //! * What stays when the link is dropped are zenoh's runtimes: six threads for each process, however many links there were.
 //! * What it cannot: zenoh 1.10 closes the connection to a peer that has vanished with data on its way on a thread by which it reads, and that takes 10 s
