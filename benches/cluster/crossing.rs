@@ -200,7 +200,8 @@ fn samples(turns: &[Turn], of: impl Fn(&Turn) -> f64) -> Samples {
 
 fn record(bench: &Bench, peers: &[Peer], turns: &[Vec<Turn>], sizes: &Sizes) {
     for (peer, turns) in peers.iter().zip(turns) {
-        let (name, base) = (peer.name(), peer.engine().map_or_else(|| Peer::Tcp.name(), |engine| Peer::Bare(engine).name()));
+        let (name, base) =
+            (peer.name(), peer.engine().map_or_else(|| Peer::Tcp.name(), |engine| Peer::Bare(engine.client()).name()));
         let row = |measure, setting, value, unit, samples: &Samples| {
             let row = Row::new("crossing", measure, &name, unit, &samples.0).base(&base).setting(setting);
             bench.args.record.row(&row.at(if measure == ONE_WAY { "percentile" } else { "bytes" }, value));
@@ -225,7 +226,7 @@ const ONE_WAY: &str = "one way, 100 B, 1,000 notes a second";
 /// The samples of a peer's bare client.
 fn bare<'a>(peer: Peer, peers: &[Peer], turns: &'a [Vec<Turn>]) -> Option<&'a [Turn]> {
     let Peer::Ours(engine) = peer else { return None };
-    let at = peers.iter().position(|peer| *peer == Peer::Bare(engine))?;
+    let at = peers.iter().position(|peer| *peer == Peer::Bare(engine.client()))?;
     Some(&turns[at])
 }
 

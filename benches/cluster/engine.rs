@@ -11,21 +11,36 @@ pub(crate) enum Engine {
     Redis,
     Nats,
     Zenoh,
+    /// By which the nodes tell each other what they listen to.
+    RedisPeers,
+    NatsPeers,
 }
 
 impl Engine {
     pub(crate) const ALL: [Self; 3] = [Self::Redis, Self::Nats, Self::Zenoh];
+    pub(crate) const PEERS: [Self; 2] = [Self::RedisPeers, Self::NatsPeers];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Redis => "redis",
             Self::Nats => "nats",
             Self::Zenoh => "zenoh",
+            Self::RedisPeers => "redis-peer_interest",
+            Self::NatsPeers => "nats-peer_interest",
         }
     }
 
     pub(crate) fn of(name: &str) -> Self {
-        Self::ALL.into_iter().find(|engine| engine.name() == name).expect("an engine")
+        Self::ALL.into_iter().chain(Self::PEERS).find(|engine| engine.name() == name).expect("an engine")
+    }
+
+    /// Whose client is used.
+    pub(crate) fn client(self) -> Self {
+        match self {
+            Self::Redis | Self::RedisPeers => Self::Redis,
+            Self::Nats | Self::NatsPeers => Self::Nats,
+            Self::Zenoh => Self::Zenoh,
+        }
     }
 }
 
@@ -43,12 +58,14 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Tcp,
         Self::Bare(Engine::Redis),
         Self::Ours(Engine::Redis),
+        Self::Ours(Engine::RedisPeers),
         Self::Bare(Engine::Nats),
         Self::Ours(Engine::Nats),
+        Self::Ours(Engine::NatsPeers),
         Self::Bare(Engine::Zenoh),
         Self::Ours(Engine::Zenoh),
         Self::Elixir,
@@ -85,8 +102,8 @@ impl Servers {
     /// Where the nodes meet; for zenoh a free port, on which the other process listens.
     pub(crate) fn place(&self, engine: Option<Engine>) -> String {
         match engine {
-            Some(Engine::Redis) => self.redis.url(),
-            Some(Engine::Nats) => self.nats.url(),
+            Some(Engine::Redis | Engine::RedisPeers) => self.redis.url(),
+            Some(Engine::Nats | Engine::NatsPeers) => self.nats.url(),
             Some(Engine::Zenoh) => format!("tcp/127.0.0.1:{}", free_port()),
             None => "-".to_owned(),
         }
@@ -94,8 +111,8 @@ impl Servers {
 
     pub(crate) fn of(&mut self, engine: Engine) -> Option<&mut Server> {
         match engine {
-            Engine::Redis => Some(&mut self.redis),
-            Engine::Nats => Some(&mut self.nats),
+            Engine::Redis | Engine::RedisPeers => Some(&mut self.redis),
+            Engine::Nats | Engine::NatsPeers => Some(&mut self.nats),
             Engine::Zenoh => None,
         }
     }
@@ -103,8 +120,8 @@ impl Servers {
     /// The time that the server has computed, in ns.
     pub(crate) fn cpu(&self, engine: Option<Engine>) -> u64 {
         match engine {
-            Some(Engine::Redis) => process::server_cpu("redis-server", self.redis.port),
-            Some(Engine::Nats) => process::server_cpu("nats-server", self.nats.port),
+            Some(Engine::Redis | Engine::RedisPeers) => process::server_cpu("redis-server", self.redis.port),
+            Some(Engine::Nats | Engine::NatsPeers) => process::server_cpu("nats-server", self.nats.port),
             Some(Engine::Zenoh) | None => 0,
         }
     }

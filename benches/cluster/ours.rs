@@ -28,7 +28,9 @@ pub(crate) fn node(engine: Engine, place: &str, listens: bool) -> PubSub {
     let builder = PubSub::builder().message::<Note>();
     let builder = match engine {
         Engine::Redis => builder.cluster(Redis::new(place)),
+        Engine::RedisPeers => builder.cluster(Redis::new(place).peer_interest()),
         Engine::Nats => builder.cluster(Nats::new(place)),
+        Engine::NatsPeers => builder.cluster(Nats::new(place).peer_interest()),
         Engine::Zenoh if listens => builder.cluster(Zenoh::new().listen(place)),
         Engine::Zenoh => builder.cluster(Zenoh::new().peer(place)),
     };

@@ -39,7 +39,7 @@ struct Cost {
 pub(crate) fn run(bench: &mut Bench) {
     let bursts = bench.size(2, 50);
     let servers = Servers::start();
-    let mut peers: Vec<Peer> = Engine::ALL.into_iter().map(Peer::Ours).collect();
+    let mut peers: Vec<Peer> = Engine::ALL.into_iter().chain(Engine::PEERS).map(Peer::Ours).collect();
     if elixir::is_there() {
         peers.push(Peer::Elixir);
     }

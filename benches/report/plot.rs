@@ -254,7 +254,7 @@ fn style(name: &str, number: usize) -> (RGBColor, u32) {
 }
 
 fn engine(name: &str) -> RGBColor {
-    let place = ["redis", "nats", "zenoh"].iter().position(|engine| name.ends_with(engine));
+    let place = ["redis", "nats", "zenoh"].iter().position(|engine| name.contains(engine));
     place.map_or(GREY, |place| [COLORS[3], COLORS[1], COLORS[0]][place])
 }
 

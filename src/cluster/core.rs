@@ -22,6 +22,7 @@ use crate::cluster::note::Note;
 use crate::cluster::numbers::Seen;
 use crate::cluster::numbers::Sent;
 use crate::cluster::numbers::Verdict;
+use crate::cluster::peers::Heard;
 use crate::cluster::peers::Peers;
 use crate::cluster::stats::Peer;
 use crate::cluster::subject::Subject;
@@ -86,6 +87,10 @@ pub(crate) enum Action {
     Deaf(NodeId),
     /// It does not listen to anything any more.
     Forget(NodeId),
+    /// A node of the same cluster tells its interest to nodes where this one tells it to the engine, or the other way round: it is no member.
+    Differs {
+        node: NodeId,
+    },
     /// A node asks how many subscribers there are.
     Count {
         to: NodeId,
@@ -221,7 +226,11 @@ impl Core {
     }
 
     fn hello(&self) -> Note {
-        Note::Hello { name: self.name.to_string(), every_ms: self.timing.heartbeat.as_millis() as u64 }
+        Note::Hello {
+            name: self.name.to_string(),
+            every_ms: self.timing.heartbeat.as_millis() as u64,
+            tells: !self.caps.confirms_interest,
+        }
     }
 
     /// Says how far the numbers of a subject have come.
@@ -238,7 +247,12 @@ impl Core {
 
     // ---- members -----------------------------------------------------------------------------------------------------
 
-    fn hello_from(&mut self, node: NodeId, name: &str, now: Instant) {
+    fn hello_from(&mut self, node: NodeId, name: &str, tells: bool, now: Instant) {
+        if tells == self.caps.confirms_interest {
+            // Neither would hear what the other listens to, and each would believe that all is well.
+            self.actions.push_back(Action::Differs { node });
+            return;
+        }
         // Anybody who has access to the engine can say that.
         if !self.members.contains(node) && self.members.nodes().len() >= NODES_MAX {
             return;
@@ -347,10 +361,10 @@ impl Core {
             // What came until now came by an earlier asking, or before this one was confirmed.
             self.seen.leave(&Subject::Topic(topic.clone()));
         }
-        let topics: Vec<_> = topics.into_iter().map(|(topic, _)| topic).collect();
-        self.ask_marks(&topics, None);
-        for topic in topics {
-            if self.caps.confirms_interest || self.peers.listen(&topic) {
+        let asked: Vec<_> = topics.iter().map(|(topic, _)| topic.clone()).collect();
+        self.ask_marks(&asked, None);
+        for (topic, first) in topics {
+            if self.caps.confirms_interest || self.peers.listen(&topic, first) {
                 self.actions.push_back(Action::Ready(topic));
             }
         }
@@ -512,7 +526,7 @@ impl Core {
             return Received::Refused(FrameError::Note { is_newer: Note::is_newer(frame.payload) });
         };
         match note {
-            Note::Hello { name, .. } => self.hello_from(node, &name, now),
+            Note::Hello { name, tells, .. } => self.hello_from(node, &name, tells, now),
             Note::Bye {} => {
                 if let Some(member) = self.members.bye(node) {
                     self.gone(node, &member, DownReason::Left, now);
@@ -522,8 +536,10 @@ impl Core {
             Note::Counted { id, subscribers } => self.actions.push_back(Action::Counted { node, id, subscribers }),
             Note::Marks { topics } => self.answer_marks(node, topics),
             Note::Heard { number, lost } => {
-                for (topic, all) in self.peers.heard(node, number, lost) {
-                    self.seen.begin(node, &Subject::Topic(topic.clone()));
+                for Heard { topic, begins, all } in self.peers.heard(node, number, lost) {
+                    if begins {
+                        self.seen.begin(node, &Subject::Topic(topic.clone()));
+                    }
                     if all {
                         self.actions.push_back(Action::Ready(topic));
                     }

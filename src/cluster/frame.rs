@@ -58,7 +58,9 @@ pub(crate) struct Fields<'a> {
 /// Bytes before the fields.
 pub(crate) const HEAD_BYTES: usize = 26;
 const MAGIC: [u8; 2] = *b"ap";
-const VERSION: u8 = 1;
+/// What a [`batch`](super::batch) begins with, at the same place.
+pub(crate) const BATCH_MAGIC: [u8; 2] = *b"ab";
+pub(crate) const VERSION: u8 = 1;
 const VERSION_AT: usize = 2;
 const ORIGIN_AT: usize = 4;
 const EPOCH_AT: usize = 12;
@@ -142,13 +144,18 @@ impl<'a> Frame<'a> {
             return Err(FrameError::TooLarge { bytes: bytes.len(), max: bytes_max });
         }
         let mut head = bytes;
-        if take::<2>(&mut head) != Some(MAGIC) {
+        let magic = take::<2>(&mut head);
+        // A batch that was not opened is one of another version.
+        if magic != Some(MAGIC) && magic != Some(BATCH_MAGIC) {
             return Err(FrameError::Foreign);
         }
         let short = FrameError::Short { bytes: bytes.len() };
         let version = *bytes.get(VERSION_AT).ok_or(short)?;
         if version != VERSION {
             return Err(FrameError::Version { version });
+        }
+        if magic != Some(MAGIC) {
+            return Err(FrameError::Foreign);
         }
         let (Some(_), Some([code])) = (take::<1>(&mut head), take::<1>(&mut head)) else { return Err(short) };
         let (Some(origin), Some(epoch), Some(seq)) = (take::<8>(&mut head), take::<4>(&mut head), take::<8>(&mut head)) else {

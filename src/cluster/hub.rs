@@ -56,11 +56,7 @@ pub(crate) struct Hub {
     pub(crate) types: Types,
     pub(crate) options: ClusterOptions,
     /// Broadcasts that wait for the engine.
-    pub(crate) outbound: Queue<Outbound>,
-    /// Those that found no room or no link, by where they should have gone.
-    lost: Mutex<HashMap<Subject, u64>>,
-    /// There is something in it.
-    any_lost: AtomicBool,
+    pub(crate) outbound: Queue<Queued>,
     pub(crate) link: AtomicBool,
     /// Topics of which everything arrives.
     ready: DashMap<Topic, (), BuildPrehashed>,
@@ -101,6 +97,42 @@ pub(crate) struct Outbound {
     pub(crate) subject: Subject,
     /// Without its number.
     pub(crate) frame: Vec<u8>,
+}
+
+/// What waits for the relay.
+#[derive(Debug)]
+pub(crate) enum Queued {
+    Frame(Outbound),
+    /// So many to each of these subjects found no room or no link, after what is queued before and before what is queued behind.
+    Lost(HashMap<Subject, u64>),
+}
+
+impl Queued {
+    /// `None`: it is only a note.
+    fn bytes(&self) -> Option<usize> {
+        match self {
+            Self::Frame(outbound) => Some(outbound.frame.len()),
+            Self::Lost(_) => None,
+        }
+    }
+
+    /// The frames among these, as lost.
+    fn lost(items: Vec<Self>) -> Self {
+        let mut lost = HashMap::new();
+        for item in items {
+            match item {
+                Self::Frame(Outbound { subject, .. }) => add_lost(&mut lost, subject, 1),
+                Self::Lost(more) => more.into_iter().for_each(|(subject, frames)| add_lost(&mut lost, subject, frames)),
+            }
+        }
+        Self::Lost(lost)
+    }
+}
+
+fn add_lost(lost: &mut HashMap<Subject, u64>, subject: Subject, frames: u64) {
+    if lost.len() < LOST_SUBJECTS_MAX || lost.contains_key(&subject) {
+        *lost.entry(subject).or_default() += frames;
+    }
 }
 
 /// What the relay is asked.
@@ -171,8 +203,6 @@ impl Hub {
             outbound: Queue::new(options.queue_frames, QUEUE_BYTES_MAX),
             shared,
             options,
-            lost: Mutex::default(),
-            any_lost: AtomicBool::new(false),
             link: AtomicBool::new(false),
             ready: DashMap::default(),
             waiting: DashMap::default(),
@@ -342,18 +372,18 @@ impl Hub {
         };
         let bytes = outbound.frame.len();
         let queued = match self.options.overflow {
-            LinkOverflow::Refuse => self.outbound.push(outbound, bytes),
-            LinkOverflow::DropOldest => self.outbound.push_over(outbound, bytes, |old| old.frame.len()).map(|old| {
-                for old in old {
-                    self.not_sent(Crossing::Full, Some(old.subject));
-                }
+            LinkOverflow::Refuse => self.outbound.push(Queued::Frame(outbound), bytes),
+            LinkOverflow::DropOldest => self.outbound.push_over(Queued::Frame(outbound), bytes, Queued::bytes, |oldest| {
+                let frames = oldest.iter().filter(|item| matches!(item, Queued::Frame(_)));
+                self.counters.full.add(frames.count() as u64);
+                Queued::lost(oldest)
             }),
         };
         match queued {
             Ok(()) => Crossing::Queued,
-            Err((Refused::Full, outbound)) => self.not_sent(Crossing::Full, Some(outbound.subject)),
+            Err((Refused::Full, Queued::Frame(outbound))) => self.not_sent(Crossing::Full, Some(outbound.subject)),
             // The pub/sub is shut down; who listens is told that this node has left.
-            Err((Refused::Closed, _)) => Crossing::LinkDown,
+            Err(_) => Crossing::LinkDown,
         }
     }
 
@@ -362,7 +392,7 @@ impl Hub {
         match prepared {
             Prepared::Frame(outbound) => {
                 let bytes = outbound.frame.len();
-                let mut outbound = Some(outbound);
+                let mut outbound = Some(Queued::Frame(outbound));
                 match std::future::poll_fn(|cx| self.outbound.poll_push(cx, &mut outbound, bytes)).await {
                     Ok(()) => Crossing::Queued,
                     // It waits where it is full, so the pub/sub is shut down.
@@ -378,20 +408,16 @@ impl Hub {
         if let Some(subject) = subject {
             let counter = if crossing == Crossing::Full { &self.counters.full } else { &self.counters.link_down };
             counter.add(1);
-            let mut lost = lock(&self.lost);
-            if lost.len() < LOST_SUBJECTS_MAX || lost.contains_key(&subject) {
-                *lost.entry(subject).or_default() += 1;
-                self.any_lost.store(true, Ordering::Release);
-            }
+            // In its place among those that are sent: who hears of this node by one before is told of this one, too.
+            self.outbound.note(|last| {
+                if let Some(Queued::Lost(lost)) = last {
+                    add_lost(lost, subject, 1);
+                    return None;
+                }
+                Some(Queued::Lost(HashMap::from([(subject, 1)])))
+            });
         }
         crossing
-    }
-
-    pub(crate) fn take_lost(&self) -> HashMap<Subject, u64> {
-        if !self.any_lost.swap(false, Ordering::AcqRel) {
-            return HashMap::new();
-        }
-        std::mem::take(&mut *lock(&self.lost))
     }
 
     // ---- readiness ---------------------------------------------------------------------------------------------------

@@ -21,10 +21,17 @@
 //! # Who may do what
 //! Whoever may publish at the engine may say anything in any node's name: a cluster is as safe as its engine. Give it credentials, TLS and rights for the names that [`Subject`] gives.
 //!
-//! # Two kinds of engines
-//! Redis and NATS carry topics: a relay asks for those that its node listens to, and the engine confirms it. Over zenoh and other meshes the relays tell each other what they listen to
-//! and confirm it to each other ([`TransportCaps::confirms_interest`]), so a node also knows when nobody listens, and sends nothing.
+//! # Two kinds of interest
+//! Redis and NATS carry topics: a relay asks for those that its node listens to, and the engine confirms it. A broadcast is one message to the engine, however many nodes listen, and
+//! a node knows nothing of the others' topics: it suits many nodes with many topics.
 //!
+//! Over zenoh and other meshes the relays tell each other what they listen to and confirm it to each other ([`TransportCaps::confirms_interest`]). A broadcast is one frame to each node
+//! that listens, and none where nobody does; frames that wait for one node go in one message. Each node knows the topics of all.
+//! `Redis::peer_interest` and `Nats::peer_interest` choose this for those engines; it suits a few nodes, up to about ten, with much to say. Nodes that chose differently do not meet, and
+//! say so in the log.
+//!
+#[cfg(any(feature = "nats", feature = "redis", feature = "zenoh"))]
+pub(crate) mod batch;
 pub(crate) mod core;
 pub(crate) mod event;
 pub(crate) mod frame;

@@ -42,6 +42,8 @@ use tokio::sync::oneshot;
 use tokio::task::unconstrained;
 use tokio::time::timeout;
 
+use crate::cluster::batch::batches;
+use crate::cluster::batch::frames;
 use crate::cluster::fate::Fate;
 use crate::cluster::subject::Subject;
 use crate::cluster::transport::Identity;
@@ -90,6 +92,7 @@ pub struct Nats {
     client_name: Box<str>,
     root_certificates: Option<PathBuf>,
     client_certificate: Option<(PathBuf, PathBuf)>,
+    peer_interest: bool,
 }
 
 #[derive(Clone)]
@@ -110,6 +113,7 @@ impl Nats {
             client_name: "actix-pubsub".into(),
             root_certificates: None,
             client_certificate: None,
+            peer_interest: false,
         }
     }
 
@@ -140,6 +144,14 @@ impl Nats {
     /// For TLS: the files of this client's certificate and of its key, as PEM. Read at each connection.
     pub fn client_certificate_files(mut self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         self.client_certificate = Some((certificate.as_ref().to_owned(), key.as_ref().to_owned()));
+        self
+    }
+
+    /// The nodes tell each other what they listen to, and send to each that listens, instead of a subject for each topic. What waits for a node goes
+    /// in one message: about half the work at full speed, and nothing is sent where nobody listens. It costs a copy for each node that
+    /// listens, and each node knows what all others listen to. The same for all nodes of a cluster; see [two kinds of interest](crate::cluster#two-kinds-of-interest).
+    pub fn peer_interest(mut self) -> Self {
+        self.peer_interest = true;
         self
     }
 
@@ -200,7 +212,7 @@ impl Transport for Nats {
     }
 
     fn caps(&self) -> TransportCaps {
-        TransportCaps::new("nats")
+        if self.peer_interest { TransportCaps::new("nats").peer_interest() } else { TransportCaps::new("nats") }
     }
 
     fn connect(&self, identity: &Identity, inbound: Inbound) -> Work<Result<Arc<dyn Link>, TransportError>> {
@@ -366,7 +378,7 @@ impl Shared {
     }
 
     async fn publish_all(&self, frames: Vec<Outgoing>) -> Result<(), TransportError> {
-        for Outgoing { subject, frame } in frames {
+        for Outgoing { subject, frame } in batches(frames) {
             let published = self.client.publish(self.name(&subject), frame).await;
             published.map_err(|error| TransportError::new("publishing at NATS", error))?;
         }
@@ -431,7 +443,7 @@ impl Slot {
             let next = pin!(unconstrained(poll_fn(|cx| Pin::new(&mut *subscriber).poll_next(cx)))).poll(cx);
             match next {
                 // What does not fit is counted there.
-                Poll::Ready(Some(message)) => _ = self.inbound.push(message.payload),
+                Poll::Ready(Some(message)) => self.inbound.push_all(frames(message.payload)),
                 Poll::Ready(None) => {
                     let over = guard.take();
                     drop(guard);

@@ -20,6 +20,9 @@ pub(crate) enum Note {
         /// How often it says so, in milliseconds.
         #[serde(default)]
         every_ms: u64,
+        /// What I listen to I tell the others, not the engine.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        tells: bool,
     },
     /// I leave. To all.
     #[serde(rename = "bye")]
@@ -89,10 +92,13 @@ mod tests {
 
     #[test]
     fn notes_are_written_as_on_the_first_day_and_read_with_fields_that_came_later() {
-        let hello = Note::Hello { name: "web-1".into(), every_ms: 1_000 };
+        let hello = Note::Hello { name: "web-1".into(), every_ms: 1_000, tells: false };
         assert_eq!(hello.encode(), b"\x81\xa5hello\x82\xa4name\xa5web-1\xa8every_ms\xcd\x03\xe8");
         assert_eq!(Note::decode(b"\x81\xa5hello\x83\xa4name\xa5web-1\xa5color\x07\xa8every_ms\xcd\x03\xe8"), Some(hello));
-        assert_eq!(Note::decode(b"\x81\xa5hello\x81\xa4name\xa1x"), Some(Note::Hello { name: "x".into(), every_ms: 0 }));
+        assert_eq!(
+            Note::decode(b"\x81\xa5hello\x81\xa4name\xa1x"),
+            Some(Note::Hello { name: "x".into(), every_ms: 0, tells: false })
+        );
         assert_eq!((Note::decode(b"\x81\xa6future\x80"), Note::is_newer(b"\x81\xa6future\x80")), (None, true));
         for garbage in [&b"\x81\xa5hello\x80"[..], b"", b"x", b"\x81\xa6future", b"\x80", &vec![0x91; 60_000]] {
             assert_eq!((Note::decode(garbage), Note::is_newer(garbage)), (None, false));

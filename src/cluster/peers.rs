@@ -19,8 +19,20 @@ pub(crate) struct Peers {
     nodes: BTreeMap<NodeId, Peer>,
     /// How many nodes have yet to hear of a topic.
     unheard: HashMap<Topic, usize>,
+    /// What each of them has not heard since this node listens to it: what it sends there until then is early. Over a lost link, too.
+    begins: HashMap<NodeId, HashSet<Topic>>,
     /// Nodes that were added so far.
     added: u32,
+}
+
+/// A topic of which a peer knows now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Heard {
+    pub(crate) topic: Topic,
+    /// What the peer sends there counts from now on. Else it counted before the link was lost, and what was missed meanwhile is.
+    pub(crate) begins: bool,
+    /// All peers know of it.
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Default)]
@@ -100,13 +112,17 @@ impl Peers {
 
     /// A node has gone. Gives the topics that nobody else had yet to hear of.
     pub(crate) fn remove(&mut self, node: NodeId) -> Vec<Topic> {
+        self.begins.remove(&node);
         let counted = self.nodes.remove(&node).map(|peer| peer.counted).unwrap_or_default();
         counted.into_iter().filter(|topic| uncount(&mut self.unheard, topic)).collect()
     }
 
-    /// This node listens to a topic from now on. `true`: there is nobody to hear of it.
-    pub(crate) fn listen(&mut self, topic: &Topic) -> bool {
-        for peer in self.nodes.values_mut() {
+    /// This node listens to a topic from now on; `first`: it did not before the link was lost. `true`: there is nobody to hear of it.
+    pub(crate) fn listen(&mut self, topic: &Topic, first: bool) -> bool {
+        for (node, peer) in &mut self.nodes {
+            if first {
+                self.begins.entry(*node).or_default().insert(topic.clone());
+            }
             if peer.counted.insert(topic.clone()) {
                 *self.unheard.entry(topic.clone()).or_default() += 1;
             }
@@ -118,6 +134,7 @@ impl Peers {
     /// It listens no more.
     pub(crate) fn leave(&mut self, topic: &Topic) {
         self.unheard.remove(topic);
+        self.begins.values_mut().for_each(|topics| _ = topics.remove(topic));
         for peer in self.nodes.values_mut() {
             peer.counted.remove(topic);
             peer.changes.set(topic.clone(), false);
@@ -135,8 +152,8 @@ impl Peers {
         notes
     }
 
-    /// A peer has heard the note of that number. Gives the topics of which it hears for the first time, and whether all know of each now.
-    pub(crate) fn heard(&mut self, node: NodeId, number: u64, lost: bool) -> Vec<(Topic, bool)> {
+    /// A peer has heard the note of that number. Gives the topics of which it hears for the first time since the link is up.
+    pub(crate) fn heard(&mut self, node: NodeId, number: u64, lost: bool) -> Vec<Heard> {
         let Some(peer) = self.nodes.get_mut(&node) else { return Vec::new() };
         let Some((note, _)) = peer.under_way.take_if(|_| peer.number == number) else { return Vec::new() };
         if lost {
@@ -147,16 +164,18 @@ impl Peers {
         peer.heard |= last;
         peer.fresh = false;
         let counted = more.into_iter().filter(|topic| peer.counted.remove(topic)).collect::<Vec<_>>();
-        let all_know = |topic: Topic| {
+        let mut begins = self.begins.get_mut(&node);
+        let heard = |topic: Topic| {
+            let begins = begins.as_mut().is_some_and(|begins| begins.remove(&topic));
             let all = uncount(&mut self.unheard, &topic);
-            (topic, all)
+            Heard { topic, begins, all }
         };
-        counted.into_iter().map(all_know).collect()
+        counted.into_iter().map(heard).collect()
     }
 
-    /// Whether a peer has yet to hear that this node listens to a topic.
+    /// Whether a peer has yet to hear of a topic for the first time since this node listens to it.
     pub(crate) fn awaits(&self, node: NodeId, topic: &Topic) -> bool {
-        self.nodes.get(&node).is_some_and(|peer| peer.counted.contains(topic))
+        self.begins.get(&node).is_some_and(|topics| topics.contains(topic))
     }
 
     /// A peer tells what it listens to.
@@ -184,7 +203,7 @@ impl Peers {
 
     /// The link is lost, and with it every peer.
     pub(crate) fn lost(&mut self) {
-        *self = Self { added: self.added, ..Self::default() };
+        *self = Self { added: self.added, begins: std::mem::take(&mut self.begins), ..Self::default() };
     }
 
     /// Both have told each other everything, by now: said once, and again after one of them had to begin anew.
@@ -278,7 +297,7 @@ mod tests {
                 self.peers.leave(&topic);
             } else {
                 self.listens.push(topic.clone());
-                if self.peers.listen(&topic) {
+                if self.peers.listen(&topic, true) {
                     self.heard.insert(topic);
                 }
             }
@@ -288,7 +307,7 @@ mod tests {
             match self.inbox.pop_front()? {
                 Note::Heard { number, lost } => {
                     let known = self.peers.heard(from, number, lost);
-                    self.heard.extend(known.into_iter().filter_map(|(topic, all)| all.then_some(topic)));
+                    self.heard.extend(known.into_iter().filter_map(|heard| heard.all.then_some(heard.topic)));
                     None
                 }
                 note => {
@@ -386,7 +405,7 @@ mod tests {
     #[test]
     fn a_topic_is_heard_when_the_last_node_has_heard_or_gone() {
         let (mut peers, now) = (Peers::default(), Instant::now());
-        assert!(peers.listen(&topic("alone")));
+        assert!(peers.listen(&topic("alone"), true));
         peers.add(NODES[0]);
         peers.add(NODES[1]);
         let first = peers.notes(std::iter::empty, now);
@@ -394,11 +413,35 @@ mod tests {
             let Note::Interest { number, .. } = note else { panic!("an interest") };
             peers.heard(node, number, false);
         }
-        assert!(!peers.listen(&topic("a")));
+        assert!(!peers.listen(&topic("a"), true));
         let notes = peers.notes(std::iter::empty, now);
         let Note::Interest { number, .. } = notes[0].1 else { panic!("an interest") };
-        assert_eq!(peers.heard(notes[0].0, number, false), [(topic("a"), false)]);
+        assert_eq!(peers.heard(notes[0].0, number, false), [Heard { topic: topic("a"), begins: true, all: false }]);
         assert_eq!(peers.remove(notes[1].0), [topic("a")]);
+    }
+
+    /// What a node missed while its link was down was not told over an engine where the others did not see that.
+    #[test]
+    fn after_a_lost_link_only_what_no_peer_had_heard_of_begins_anew() {
+        let (mut peers, now) = (Peers::default(), Instant::now());
+        let tell = |peers: &mut Peers| -> Vec<(Topic, bool)> {
+            let notes = peers.notes(std::iter::empty, now);
+            let Note::Interest { number, .. } = notes[0].1 else { panic!("an interest") };
+            peers.heard(NODES[0], number, false).into_iter().map(|heard| (heard.topic, heard.begins)).collect()
+        };
+        peers.add(NODES[0]);
+        assert_eq!(tell(&mut peers), []);
+        peers.listen(&topic("old"), true);
+        assert_eq!(tell(&mut peers), [(topic("old"), true)]);
+        peers.listen(&topic("new"), true);
+        peers.lost();
+        peers.add(NODES[0]);
+        peers.listen(&topic("old"), false);
+        peers.listen(&topic("new"), false);
+        assert!(peers.awaits(NODES[0], &topic("new")) && !peers.awaits(NODES[0], &topic("old")));
+        // The first note is everything that is listened to; here that is what was listened to last.
+        peers.nodes.get_mut(&NODES[0]).unwrap().anew = false;
+        assert_eq!(tell(&mut peers), [(topic("old"), false), (topic("new"), true)]);
     }
 
     proptest! {

@@ -22,6 +22,8 @@ pub(crate) struct Queue<T> {
 struct Inner<T> {
     items: VecDeque<T>,
     bytes: usize,
+    /// Of the items those that are [notes](Queue::note).
+    notes: usize,
     refused: u64,
     peak: usize,
     /// Who takes, while it sleeps.
@@ -29,6 +31,12 @@ struct Inner<T> {
     /// Who pushes and waits for room.
     waiting: Vec<Waker>,
     closed: bool,
+}
+
+impl<T> Inner<T> {
+    fn len(&self) -> usize {
+        self.items.len() - self.notes
+    }
 }
 
 /// Why something was not queued.
@@ -40,8 +48,16 @@ pub(crate) enum Refused {
 
 impl<T> Queue<T> {
     pub(crate) fn new(items_max: usize, bytes_max: usize) -> Self {
-        let inner =
-            Inner { items: VecDeque::new(), bytes: 0, refused: 0, peak: 0, sleeper: None, waiting: Vec::new(), closed: false };
+        let inner = Inner {
+            items: VecDeque::new(),
+            bytes: 0,
+            notes: 0,
+            refused: 0,
+            peak: 0,
+            sleeper: None,
+            waiting: Vec::new(),
+            closed: false,
+        };
         Self { inner: Mutex::new(inner), len: AtomicUsize::new(0), items_max, bytes_max }
     }
 
@@ -60,7 +76,7 @@ impl<T> Queue<T> {
     }
 
     /// Queues items with their bytes as far as they fit, at once for whoever takes them. Gives how many did not.
-    #[cfg(feature = "zenoh")]
+    #[cfg(any(feature = "nats", feature = "redis", feature = "zenoh"))]
     pub(crate) fn push_all(&self, items: impl Iterator<Item = (T, usize)>) -> usize {
         let mut inner = lock(&self.inner);
         let mut refused = 0;
@@ -82,8 +98,15 @@ impl<T> Queue<T> {
         self.add(lock(&self.inner), item, 0);
     }
 
-    /// As [`push`](Self::push), but where it is full the oldest items make room. Gives those.
-    pub(crate) fn push_over(&self, item: T, bytes: usize, size: impl Fn(&T) -> usize) -> Result<Vec<T>, (Refused, T)> {
+    /// As [`push`](Self::push), but where it is full the oldest items make room. `over` makes of them the note that stands in their place;
+    /// `size` gives no bytes for a note.
+    pub(crate) fn push_over(
+        &self,
+        item: T,
+        bytes: usize,
+        size: impl Fn(&T) -> Option<usize>,
+        over: impl FnOnce(Vec<T>) -> T,
+    ) -> Result<(), (Refused, T)> {
         let mut inner = lock(&self.inner);
         if inner.closed {
             return Err((Refused::Closed, item));
@@ -92,12 +115,30 @@ impl<T> Queue<T> {
         while !self.fits(&inner, bytes)
             && let Some(oldest) = inner.items.pop_front()
         {
-            inner.bytes -= size(&oldest);
-            inner.refused += 1;
+            match size(&oldest) {
+                Some(bytes) => {
+                    inner.bytes -= bytes;
+                    inner.refused += 1;
+                }
+                None => inner.notes -= 1,
+            }
             pushed_out.push(oldest);
         }
+        if !pushed_out.is_empty() {
+            inner.items.push_front(over(pushed_out));
+            inner.notes += 1;
+        }
         self.add(inner, item, bytes);
-        Ok(pushed_out)
+        Ok(())
+    }
+
+    /// Leaves a note behind what is queued, which takes no room: `add` puts it into the last item, or gives one that is queued.
+    pub(crate) fn note(&self, add: impl FnOnce(Option<&mut T>) -> Option<T>) {
+        let mut inner = lock(&self.inner);
+        if let Some(item) = add(inner.items.back_mut()) {
+            inner.notes += 1;
+            self.add(inner, item, 0);
+        }
     }
 
     /// As [`push`](Self::push), but waits for room. Takes the item out of `item` when it is queued or refused for good.
@@ -120,7 +161,7 @@ impl<T> Queue<T> {
 
     /// One item fits in any case, so that no size is too much for ever.
     fn fits(&self, inner: &Inner<T>, bytes: usize) -> bool {
-        inner.items.is_empty() || (inner.items.len() < self.items_max && inner.bytes + bytes <= self.bytes_max)
+        inner.len() == 0 || (inner.len() < self.items_max && inner.bytes + bytes <= self.bytes_max)
     }
 
     fn add(&self, mut inner: MutexGuard<'_, Inner<T>>, item: T, bytes: usize) {
@@ -131,8 +172,8 @@ impl<T> Queue<T> {
 
     /// Lets go of the lock and wakes who takes.
     fn added(&self, mut inner: MutexGuard<'_, Inner<T>>) {
-        inner.peak = inner.peak.max(inner.items.len());
-        self.len.store(inner.items.len(), Ordering::Release);
+        inner.peak = inner.peak.max(inner.len());
+        self.len.store(inner.len(), Ordering::Release);
         let sleeper = inner.sleeper.take();
         drop(inner);
         if let Some(sleeper) = sleeper {
@@ -155,7 +196,7 @@ impl<T> Queue<T> {
         } else {
             into.append(&mut inner.items);
         }
-        inner.bytes = 0;
+        (inner.bytes, inner.notes) = (0, 0);
         self.len.store(0, Ordering::Release);
         let waiting = std::mem::take(&mut inner.waiting);
         drop(inner);

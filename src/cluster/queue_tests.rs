@@ -43,8 +43,22 @@ fn the_oldest_make_room_where_they_are_to() {
     let queue = Queue::new(2, 100);
     queue.push(1, 50).unwrap();
     queue.push(2, 50).unwrap();
-    assert_eq!(queue.push_over(3, 60, |_| 50).unwrap(), [1, 2]);
-    assert_eq!((queue.refused(), drained(&queue)), (2, vec![3]));
+    queue.push_over(3, 60, |_| Some(50), |oldest| oldest.into_iter().sum::<u32>() + 100).unwrap();
+    assert_eq!((queue.refused(), drained(&queue)), (2, vec![103, 3]));
+}
+
+#[test]
+fn a_note_stands_behind_what_was_queued_before_it() {
+    let queue = Queue::new(1, 100);
+    queue.push(1, 1).unwrap();
+    queue.note(|last| (last == Some(&mut 1)).then_some(7));
+    queue.note(|last| {
+        *last? += 1;
+        None
+    });
+    assert_eq!((queue.len(), queue.push(2, 1), drained(&queue)), (1, Err((Refused::Full, 2)), vec![1, 8]));
+    queue.note(|_| Some(7));
+    assert_eq!((queue.len(), queue.push(3, 1), drained(&queue)), (0, Ok(()), vec![7, 3]), "it takes no room");
 }
 
 #[test]

@@ -33,6 +33,7 @@ use crate::cluster::frame::FrameError;
 use crate::cluster::hub::Asked;
 use crate::cluster::hub::Hub;
 use crate::cluster::hub::Outbound;
+use crate::cluster::hub::Queued;
 use crate::cluster::queue::Queue;
 use crate::cluster::subject::Subject;
 use crate::cluster::trace;
@@ -50,6 +51,7 @@ use crate::event::traced;
 use crate::event::within;
 use crate::feed::backoff::backoff;
 use crate::feed::types::Foreign;
+use crate::feed::types::Kind;
 use crate::local::background::start_thread;
 use crate::local::incident::IncidentKind;
 use crate::observe;
@@ -76,10 +78,14 @@ pub(crate) struct Relay {
     asking: Option<(Ask, Done, Instant)>,
     /// What was taken and not worked on yet.
     arrived: VecDeque<Arrived>,
-    outbound: VecDeque<Outbound>,
+    outbound: VecDeque<Queued>,
     asked: VecDeque<Asked>,
     counting: Vec<(Instant, u64)>,
     tick: Interval,
+    /// Whom to wake for what was delivered in this turn.
+    wakers: Vec<Waker>,
+    /// The type of the last frame: most frames are of the same one.
+    last_kind: Option<(Box<str>, Arc<dyn Kind>)>,
     warned: HashMap<&'static str, Instant>,
     warned_names: HashMap<Box<str>, Instant>,
     events: Topic,
@@ -138,6 +144,8 @@ impl Relay {
                 asked: VecDeque::new(),
                 counting: Vec::new(),
                 tick,
+                wakers: Vec::new(),
+                last_kind: None,
                 warned: HashMap::new(),
                 warned_names: HashMap::new(),
                 events,
@@ -163,6 +171,8 @@ impl Relay {
         self.turn_asked(cx.waker(), now);
         self.turn_changes(now);
         let mut more = self.turn_inbound(cx.waker(), now);
+        // Once for all that came, not once for each.
+        self.wakers.drain(..).for_each(Waker::wake);
         self.act();
         more |= self.turn_outbound(cx, now);
         self.turn_ask(cx, now);
@@ -347,9 +357,6 @@ impl Relay {
 
     /// `true`: there is more to do.
     fn turn_outbound(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        for (subject, frames) in self.hub.take_lost() {
-            self.core.refused(&subject, frames, now);
-        }
         for _ in 0..SENDS_MAX {
             if let Some((sending, _)) = &mut self.sending {
                 match sending.as_mut().poll(cx) {
@@ -394,8 +401,17 @@ impl Relay {
         }
         let leaving = matches!(self.link, LinkState::Leaving(..));
         while self.numbered.len() < SEND_FRAMES
-            && let Some(Outbound { subject, frame }) = self.outbound.pop_front()
+            && let Some(queued) = self.outbound.pop_front()
         {
+            let Outbound { subject, frame } = match queued {
+                Queued::Frame(outbound) => outbound,
+                Queued::Lost(lost) => {
+                    for (subject, frames) in &lost {
+                        self.core.refused(subject, *frames, now);
+                    }
+                    continue;
+                }
+            };
             self.hub.counters.sent.add(1);
             self.hub.counters.sent_bytes.add(frame.len() as u64);
             let outgoing = self.core.number(subject, frame, now);
@@ -505,7 +521,7 @@ impl Relay {
     }
 
     fn deliver(&mut self, topic: &Topic, frame: &Frame<'_>) {
-        let Some(kind) = self.hub.types.get(frame.fields.message) else {
+        let Some(kind) = self.kind(frame.fields.message) else {
             self.hub.counters.unknown.add(1);
             let shared = Arc::clone(&self.hub.shared);
             self.warn_name(frame.fields.message, |name| {
@@ -529,9 +545,9 @@ impl Relay {
             payload: frame.payload,
             span: &span,
         };
-        let delivered = within(&span, || kind.deliver(&self.hub.shared, topic, foreign));
+        let delivered = within(&span, || kind.deliver(&self.hub.shared, topic, foreign, &mut self.wakers));
         match delivered {
-            Ok(_) => self.hub.counters.delivered.add(1),
+            Ok(()) => self.hub.counters.delivered.add(1),
             Err(error) => {
                 self.hub.counters.undecodable.add(1);
                 let shared = Arc::clone(&self.hub.shared);
@@ -542,6 +558,18 @@ impl Relay {
                 });
             }
         }
+    }
+
+    /// The message type of that name. What a name means never changes.
+    fn kind(&mut self, name: &str) -> Option<Arc<dyn Kind>> {
+        if let Some((last, kind)) = &self.last_kind
+            && **last == *name
+        {
+            return Some(Arc::clone(kind));
+        }
+        let kind = self.hub.types.get(name)?;
+        self.last_kind = Some((name.into(), Arc::clone(&kind)));
+        Some(kind)
     }
 
     /// Says something of one kind once a minute.
@@ -587,6 +615,7 @@ impl Relay {
                 }
                 Action::Deaf(node) => self.hub.remote_deaf(node),
                 Action::Forget(node) => self.hub.remote_forget(node),
+                Action::Differs { node } => self.warn("differs", |engine| observe::interest_differs(engine, node)),
                 Action::Count { to, id, topic } => {
                     let subscribers = self.hub.shared.interest.subscribers(&topic) as u64;
                     self.core.answer_count(to, id, subscribers);

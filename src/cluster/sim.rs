@@ -105,10 +105,35 @@ impl Node {
     }
 }
 
+/// What carries the frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Net {
+    /// It knows topics, and all frames of a node come by one way.
+    Broker,
+    /// The nodes tell each other what they listen to; nothing is lost while there is a link.
+    Mesh,
+    /// The same, and frames vanish.
+    LossyMesh,
+}
+
+impl Net {
+    const ALL: [Self; 3] = [Self::Broker, Self::Mesh, Self::LossyMesh];
+
+    fn caps(self) -> TransportCaps {
+        let caps = TransportCaps::new("sim");
+        match self {
+            Self::Broker => caps,
+            Self::Mesh => caps.peer_interest(),
+            Self::LossyMesh => caps.peer_interest().silent_loss(),
+        }
+    }
+}
+
 struct World {
     now: Instant,
     random: Random,
     broker: bool,
+    caps: TransportCaps,
     nodes: BTreeMap<NodeId, Node>,
     dead: HashSet<NodeId>,
     /// What the broker knows.
@@ -135,11 +160,13 @@ struct Split {
 }
 
 impl World {
-    fn new(seed: u64, broker: bool, nodes: usize, topics: usize) -> Self {
+    fn new(seed: u64, net: Net, nodes: usize, topics: usize) -> Self {
+        let broker = net == Net::Broker;
         let mut world = Self {
             now: Instant::now(),
             random: Random(seed),
             broker,
+            caps: net.caps(),
             nodes: BTreeMap::new(),
             dead: HashSet::new(),
             asked: HashMap::new(),
@@ -161,10 +188,9 @@ impl World {
     fn born(&mut self) {
         let id = NodeId::from_bits(self.next_node);
         self.next_node += 1;
-        let caps = if self.broker { TransportCaps::new("sim") } else { TransportCaps::new("sim").peer_interest().silent_loss() };
         let node = Node {
             id,
-            core: Core::new(id, "n".into(), caps, TIMING, 1 << 20),
+            core: Core::new(id, "n".into(), self.caps, TIMING, 1 << 20),
             listens: BTreeSet::new(),
             changed: BTreeSet::new(),
             ready: HashSet::new(),
@@ -441,7 +467,10 @@ impl World {
         }
         node.link = false;
         node.asking = None;
-        node.linked_at = self.now + Duration::from_millis(self.random.below(2_500) as u64);
+        // Half of them are back before anybody else has noticed.
+        let longest = if self.random.chance(50) { 300 } else { 2_500 };
+        let node = self.nodes.get_mut(&id).unwrap();
+        node.linked_at = self.now + Duration::from_millis(self.random.below(longest) as u64);
         node.core.link_down("cut".into(), self.now);
         self.asked.remove(&id);
         self.to_broker.remove(&id);
@@ -548,6 +577,7 @@ impl World {
                     }
                 }
                 Action::Nodes | Action::Counted { .. } => {}
+                Action::Differs { node } => panic!("seed {seed}: {node} has the same settings"),
                 Action::Count { to, id: ask, .. } => node.core.answer_count(to, ask, 0),
             }
         }
@@ -651,18 +681,18 @@ fn seeds(default: u64, run: impl Fn(u64)) {
     (1..=count).for_each(run);
 }
 
-fn world(seed: u64, broker: bool) -> World {
+fn world(seed: u64, net: Net) -> World {
     let mut random = Random(seed ^ 0x5eed);
-    let mut world = World::new(seed, broker, 2 + random.below(4), 1 + random.below(3));
+    let mut world = World::new(seed, net, 2 + random.below(4), 1 + random.below(3));
     world.settle();
     world
 }
 
 #[test]
 fn once_ready_nothing_is_missed_or_doubled_under_churn() {
-    for broker in [true, false] {
+    for net in Net::ALL {
         seeds(30, |seed| {
-            let mut world = world(seed, broker);
+            let mut world = world(seed, net);
             for _ in 0..1_000 {
                 // A subscription that ends is owed nothing any more.
                 world.step(NONE, false);
@@ -689,21 +719,23 @@ fn forget_owed(world: &mut World) {
 
 #[test]
 fn after_cuts_and_pauses_what_did_not_arrive_was_told_exactly() {
-    seeds(30, |seed| {
-        let mut world = world(seed, true);
-        for _ in 0..1_000 {
-            world.step(Faults { links: true, pauses: true, deaths: false, losses: false, splits: true }, false);
-        }
-        world.settle();
-        world.check_settled();
-        world.check_exact();
-    });
+    for net in [Net::Broker, Net::Mesh] {
+        seeds(30, |seed| {
+            let mut world = world(seed, net);
+            for _ in 0..1_000 {
+                world.step(Faults { links: true, pauses: true, deaths: false, losses: false, splits: true }, false);
+            }
+            world.settle();
+            world.check_settled();
+            world.check_exact();
+        });
+    }
 }
 
 #[test]
 fn over_peers_that_lose_frames_what_did_not_arrive_is_told_with_the_next_that_does() {
     seeds(30, |seed| {
-        let mut world = world(seed, false);
+        let mut world = world(seed, Net::LossyMesh);
         for _ in 0..1_000 {
             world.step(Faults { links: true, pauses: true, deaths: false, losses: true, splits: true }, false);
         }
@@ -718,7 +750,7 @@ fn over_peers_that_lose_frames_what_did_not_arrive_is_told_with_the_next_that_do
 #[test]
 fn under_splits_each_half_misses_nothing_of_itself_and_is_told_exactly_of_the_other() {
     seeds(30, |seed| {
-        let mut world = world(seed, false);
+        let mut world = world(seed, Net::LossyMesh);
         for _ in 0..2_000 {
             world.step(Faults { splits: true, ..NONE }, false);
             forget_owed(&mut world);
@@ -736,7 +768,7 @@ fn under_splits_each_half_misses_nothing_of_itself_and_is_told_exactly_of_the_ot
 fn a_split_is_told_once_on_each_side_and_so_is_its_end() {
     seeds(4, |seed| {
         let mut random = Random(seed ^ 0x05b1_1700);
-        let mut world = World::new(seed, false, 4 + random.below(3), 2);
+        let mut world = World::new(seed, Net::LossyMesh, 4 + random.below(3), 2);
         world.settle();
         for _ in 0..500 {
             world.step(NONE, false);
@@ -779,11 +811,12 @@ fn a_split_is_told_once_on_each_side_and_so_is_its_end() {
 
 #[test]
 fn nodes_that_die_are_gone_and_those_that_come_are_known() {
-    for broker in [true, false] {
+    for net in Net::ALL {
         seeds(30, |seed| {
-            let mut world = world(seed, broker);
+            let mut world = world(seed, net);
             for _ in 0..1_000 {
-                world.step(Faults { links: true, pauses: true, deaths: true, losses: !broker, splits: true }, false);
+                world
+                    .step(Faults { links: true, pauses: true, deaths: true, losses: net == Net::LossyMesh, splits: true }, false);
             }
             world.settle();
             world.check_settled();
@@ -793,8 +826,8 @@ fn nodes_that_die_are_gone_and_those_that_come_are_known() {
 
 #[test]
 fn twenty_nodes_send_only_to_those_that_listen() {
-    for broker in [true, false] {
-        let mut world = World::new(7, broker, 20, 40);
+    for net in Net::ALL {
+        let mut world = World::new(7, net, 20, 40);
         world.settle();
         for _ in 0..20_000 {
             world.step(NONE, false);
@@ -804,5 +837,29 @@ fn twenty_nodes_send_only_to_those_that_listen() {
         let World { nodes, .. } = &world;
         let delivered: usize = nodes.values().map(|node| node.all.len()).sum();
         assert!(delivered > 1_000, "{delivered} were delivered");
+    }
+}
+
+#[test]
+fn nodes_of_two_settings_of_interest_do_not_meet_and_say_so() {
+    let now = Instant::now();
+    let node = |id, net: Net| Core::new(NodeId::from_bits(id), "n".into(), net.caps(), TIMING, 1 << 20);
+    for (here, there) in [(Net::Broker, Net::Mesh), (Net::Mesh, Net::Broker)] {
+        let (mut one, mut other) = (node(1, here), node(2, there));
+        other.link_up(now);
+        let mut differs = 0;
+        while let Some(action) = other.action() {
+            if let Action::Send(Outgoing { frame, .. }) = action {
+                assert_eq!(one.receive(&frame, now), Received::Taken);
+            }
+        }
+        while let Some(action) = one.action() {
+            match action {
+                Action::Differs { node } => differs += u32::from(node == NodeId::from_bits(2)),
+                Action::Tell(ClusterEvent::NodeUp { .. }) => panic!("they met"),
+                _ => {}
+            }
+        }
+        assert!(differs == 1 && one.nodes().is_empty(), "{here:?} {there:?}: {differs}");
     }
 }

@@ -180,7 +180,7 @@ impl Inbound {
     }
 
     /// As [`push`](Self::push), for frames that arrived together.
-    #[cfg(feature = "zenoh")]
+    #[cfg(any(feature = "nats", feature = "redis", feature = "zenoh"))]
     pub(crate) fn push_all(&self, frames: impl Iterator<Item = Bytes>) {
         let items = frames.map(|frame| {
             let bytes = frame.len();

@@ -2,6 +2,7 @@
 
 use std::any::TypeId;
 use std::any::type_name;
+use std::task::Waker;
 
 use bytestring::ByteString;
 use serde::de::IgnoredAny;
@@ -76,9 +77,9 @@ impl Kind for RawKind {
         Published { undecodable: None, full }
     }
 
-    fn deliver(&self, _: &Shared, _: &Topic, _: Foreign<'_>) -> Result<(usize, usize), CodecError> {
+    fn deliver(&self, _: &Shared, _: &Topic, _: Foreign<'_>, _: &mut Vec<Waker>) -> Result<(), CodecError> {
         // It is of the log only.
-        Ok((0, 0))
+        Ok(())
     }
 
     fn remind(&self, shared: &Shared, topic: &Topic, id: EntryId, epoch: u32) -> bool {

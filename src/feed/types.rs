@@ -9,6 +9,7 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
+use std::task::Waker;
 
 use crate::codec::Codec;
 use crate::codec::CodecError;
@@ -21,7 +22,6 @@ use crate::feed::logged::Logged;
 use crate::feed::place::Place;
 use crate::ids::EntryId;
 use crate::ids::NodeId;
-use crate::local::port::Pushed;
 use crate::local::shard::Shared;
 use crate::log::Entry;
 use crate::log::Limit;
@@ -49,9 +49,9 @@ pub(crate) trait Kind: Send + Sync {
     fn type_name(&self) -> &'static str;
     /// Decodes an entry and gives it to whoever on this node listens to its topic for this type.
     fn publish(&self, shared: &Shared, topic: &Topic, entry: &Entry, place: Place) -> Published;
-    /// Decodes what another node broadcast and gives it to whoever on this node listens to its topic for this type. The number of ports that took it and
-    /// of those that were full.
-    fn deliver(&self, shared: &Shared, topic: &Topic, from: Foreign<'_>) -> Result<(usize, usize), CodecError>;
+    /// Decodes what another node broadcast and gives it to whoever on this node listens to its topic for this type. Who has to be woken for that is
+    /// added to `wakers`.
+    fn deliver(&self, shared: &Shared, topic: &Topic, from: Foreign<'_>, wakers: &mut Vec<Waker>) -> Result<(), CodecError>;
     /// Tells the followers of a topic that there was an entry of this id, for those who have not got it. `false`: a port is full.
     fn remind(&self, shared: &Shared, topic: &Topic, id: EntryId, epoch: u32) -> bool;
 }
@@ -176,20 +176,25 @@ impl<M: Payload> Kind for KindOf<M> {
         Published { undecodable, full }
     }
 
-    fn deliver(&self, shared: &Shared, topic: &Topic, from: Foreign<'_>) -> Result<(usize, usize), CodecError> {
-        let Some(ports) = shared.interest.ports(topic, TypeId::of::<M>()) else { return Ok((0, 0)) };
-        let body = Arc::new(Body::new(from.codec.decode::<M>(from.encoding, from.payload)?));
-        let (mut queued, mut full) = (0, 0);
-        for port in ports.iter() {
-            match port.shard().publish(port, None, Head::shared(port.topic().clone(), from.node, &body, port.delivery(from.span)))
-            {
-                Pushed::Queued => queued += 1,
-                // It is told by `missed()`.
-                Pushed::Full => full += 1,
-                Pushed::Closed => {}
+    fn deliver(&self, shared: &Shared, topic: &Topic, from: Foreign<'_>, wakers: &mut Vec<Waker>) -> Result<(), CodecError> {
+        let Some(ports) = shared.interest.ports(topic, TypeId::of::<M>()) else { return Ok(()) };
+        let message = from.codec.decode::<M>(from.encoding, from.payload)?;
+        let Some(first) = ports.first() else { return Ok(()) };
+        // What a full port refuses is told by `missed()`, and dropped here, which may run the user's code.
+        first.shard().guarded(|| match &*ports {
+            [port] => {
+                let head = Head::sole(port.topic().clone(), from.node, message, port.delivery(from.span));
+                let _ = port.shard().publish_quietly(port, head, wakers);
             }
-        }
-        Ok((queued, full))
+            ports => {
+                let body = Arc::new(Body::new(message));
+                for port in ports {
+                    let head = Head::shared(port.topic().clone(), from.node, &body, port.delivery(from.span));
+                    let _ = port.shard().publish_quietly(port, head, wakers);
+                }
+            }
+        });
+        Ok(())
     }
 
     fn remind(&self, shared: &Shared, topic: &Topic, id: EntryId, epoch: u32) -> bool {

@@ -67,6 +67,17 @@ impl Port {
 
     /// Queues an event for the subscribers of `topic` behind this port, and wakes the registry if it sleeps. Never waits.
     pub(crate) fn push(&self, topic: &TopicPort, from: Option<SubscriberId>, event: Erased) -> Pushed {
+        self.push_quietly(topic, from, event, Waker::wake)
+    }
+
+    /// As [`push`](Self::push), but gives the waker of the registry, if it sleeps, to the caller, who has more to push.
+    pub(crate) fn push_quietly(
+        &self,
+        topic: &TopicPort,
+        from: Option<SubscriberId>,
+        event: Erased,
+        sleeper: impl FnOnce(Waker),
+    ) -> Pushed {
         let mut queue = lock(&self.queue);
         if queue.closed {
             return Pushed::Closed;
@@ -76,7 +87,10 @@ impl Port {
             queue.refused += 1;
             return Pushed::Full;
         }
-        self.queue_event(queue, topic, from, event)
+        if let Some(waker) = self.queue_event(queue, topic, from, event) {
+            sleeper(waker);
+        }
+        Pushed::Queued
     }
 
     /// As [`push`](Self::push), but waits for room.
@@ -97,27 +111,26 @@ impl Port {
             }
             return Poll::Pending;
         }
-        Poll::Ready(self.queue_event(queue, topic, from, event))
+        if let Some(sleeper) = self.queue_event(queue, topic, from, event) {
+            sleeper.wake();
+        }
+        Poll::Ready(Pushed::Queued)
     }
 
+    /// Gives the waker of the registry, if it sleeps: it is to be woken without the lock.
     fn queue_event(
         &self,
         mut queue: MutexGuard<'_, Queue>,
         topic: &TopicPort,
         from: Option<SubscriberId>,
         event: Erased,
-    ) -> Pushed {
+    ) -> Option<Waker> {
         let item = Item::Event { topic: topic.key(), from, event, lost: topic.take_lost() };
         queue.filled_at.get_or_insert_with(Tick::now);
         queue.items.push_back(item);
         queue.peak = queue.peak.max(queue.items.len());
         self.len.store(queue.items.len(), Ordering::Release);
-        let sleeper = queue.sleeper.take();
-        drop(queue);
-        if let Some(sleeper) = sleeper {
-            sleeper.wake();
-        }
-        Pushed::Queued
+        queue.sleeper.take()
     }
 
     /// Queues what must keep its place among the events: a member joins a topic. Not bounded: each member joins once.

@@ -452,6 +452,14 @@ impl Shard {
         }
     }
 
+    /// As [`publish`](Self::publish), but who sleeps behind the port is added to `wakers`: the caller wakes them when it has published all that it has.
+    pub(crate) fn publish_quietly(&self, topic: &TopicPort, event: Erased, wakers: &mut Vec<Waker>) -> Pushed {
+        match self.publish_here(topic, None, event) {
+            None => Pushed::Queued,
+            Some(event) => self.port.push_quietly(topic, None, event, |waker| wakers.push(waker)),
+        }
+    }
+
     /// As [`publish`](Self::publish), but waits for room in the port.
     pub(crate) fn poll_publish(
         &self,

@@ -24,6 +24,8 @@ pub const ALL: &[(&str, Decoder)] = &[
     ("codec", codec),
     ("entry_id", entry_id),
     ("frame", frame),
+    #[cfg(any(feature = "nats", feature = "redis", feature = "zenoh"))]
+    ("batch", crate::cluster::batch::decode),
     ("names", names),
     ("note", note),
     #[cfg(feature = "web")]
@@ -53,7 +55,7 @@ pub const ALL: &[(&str, Decoder)] = &[
     #[cfg(feature = "jetstream")]
     ("jetstream_names", crate::log::jetstream::decoders::names),
     #[cfg(feature = "zenoh")]
-    ("zenoh_batch", crate::cluster::zenoh::decode),
+    ("zenoh_endpoint", crate::cluster::zenoh::decode),
 ];
 
 /// Runs the decoder of this name on `bytes`. `false`: there is none, or its feature is off.

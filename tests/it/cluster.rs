@@ -62,17 +62,17 @@ impl Engine for Served {
 }
 
 #[cfg(feature = "redis")]
-fn redis() -> Served {
+fn redis_with(settings: fn(Redis) -> Redis) -> Served {
     let server = Server::redis();
     let url = format!("redis://127.0.0.1:{}", server.port);
-    Served { server, join: Box::new(move |builder, options| builder.cluster_with(Redis::new(&url), options)) }
+    Served { server, join: Box::new(move |builder, options| builder.cluster_with(settings(Redis::new(&url)), options)) }
 }
 
 #[cfg(feature = "nats")]
-fn nats() -> Served {
+fn nats_with(settings: fn(Nats) -> Nats) -> Served {
     let server = Server::nats();
     let url = format!("nats://127.0.0.1:{}", server.port);
-    Served { server, join: Box::new(move |builder, options| builder.cluster_with(Nats::new(&url), options)) }
+    Served { server, join: Box::new(move |builder, options| builder.cluster_with(settings(Nats::new(&url)), options)) }
 }
 
 /// Peers that have the first one as their seed.
@@ -426,8 +426,12 @@ fn what_was_lost_is_counted_for_the_node_that_sent_it() {
 promises!(memory, Memory::new());
 promises!(memory_peers, Memory::new().peer_interest());
 #[cfg(feature = "redis")]
-promises!(on_redis, redis());
+promises!(on_redis, redis_with(|redis| redis));
 #[cfg(feature = "nats")]
-promises!(on_nats, nats());
+promises!(on_nats, nats_with(|nats| nats));
+#[cfg(feature = "redis")]
+promises!(on_redis_peers, redis_with(Redis::peer_interest));
+#[cfg(feature = "nats")]
+promises!(on_nats_peers, nats_with(Nats::peer_interest));
 #[cfg(feature = "zenoh")]
 promises!(on_zenoh, Peers::new());

@@ -168,6 +168,12 @@ crate::cluster_site::promises! {
     on_nats Nats:
         who_is_ready_misses_nothing_under_churn
         who_is_ready_in_another_process_misses_nothing_under_churn;
+    on_redis_peers RedisPeers:
+        who_is_ready_misses_nothing_under_churn
+        who_is_ready_in_another_process_misses_nothing_under_churn;
+    on_nats_peers NatsPeers:
+        who_is_ready_misses_nothing_under_churn
+        who_is_ready_in_another_process_misses_nothing_under_churn;
     on_zenoh Zenoh:
         who_is_ready_misses_nothing_under_churn
         who_is_ready_in_another_process_misses_nothing_under_churn;

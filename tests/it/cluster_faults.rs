@@ -331,6 +331,24 @@ crate::cluster_site::promises! {
         what_was_not_sent_at_the_end_is_told_without_another_event
         killed_process_is_down_once_and_its_name_comes_back_as_another
         paused_process_is_not_noticed_by_the_others;
+    on_redis_peers RedisPeers:
+        killed_engine_comes_back
+        cut_link_is_made_again
+        black_hole_is_noticed_and_harms_nobody_else
+        delay_loses_nothing
+        what_a_node_missed_at_the_end_is_told_without_another_event
+        what_was_not_sent_at_the_end_is_told_without_another_event
+        killed_process_is_down_once_and_its_name_comes_back_as_another
+        paused_process_is_not_noticed_by_the_others;
+    on_nats_peers NatsPeers:
+        killed_engine_comes_back
+        cut_link_is_made_again
+        black_hole_is_noticed_and_harms_nobody_else
+        delay_loses_nothing
+        what_a_node_missed_at_the_end_is_told_without_another_event
+        what_was_not_sent_at_the_end_is_told_without_another_event
+        killed_process_is_down_once_and_its_name_comes_back_as_another
+        paused_process_is_not_noticed_by_the_others;
     on_zenoh Zenoh:
         cut_link_is_made_again
         black_hole_is_noticed_and_harms_nobody_else

@@ -229,9 +229,8 @@ async fn garbage_is_dropped_counted_and_said_once(kind: Kind) {
     let stranger = identity(&scene.site.name, Duration::from_secs(5));
     let link = scene.site.transport().connect(&stranger, inbound).await.unwrap();
     link.subscribe(vec![Subject::All]).await.unwrap();
-    let subject = |at: usize| match kind {
-        Kind::Zenoh => Subject::Node(scene.id(at)),
-        _ => Subject::Topic(topic.parse::<Topic>().unwrap()),
+    let subject = |at: usize| {
+        if kind.sends_to_nodes() { Subject::Node(scene.id(at)) } else { Subject::Topic(topic.parse::<Topic>().unwrap()) }
     };
     // Over zenoh a stranger, too, has to be connected first.
     let probe = Outgoing { subject: Subject::All, frame: Bytes::from_static(b"ap\x07") };
@@ -266,10 +265,8 @@ async fn garbage_is_dropped_counted_and_said_once(kind: Kind) {
     };
     for round in 0..ROUNDS {
         for (counted, bytes) in garbage(&mut random, &topic) {
-            let subjects = match kind {
-                Kind::Zenoh => vec![Subject::All, subject(0), subject(1)],
-                _ => vec![Subject::All, subject(0)],
-            };
+            let subjects =
+                if kind.sends_to_nodes() { vec![Subject::All, subject(0), subject(1)] } else { vec![Subject::All, subject(0)] };
             if matches!(counted, Counted::Unknown | Counted::Undecodable) {
                 // Its number is taken, and seen again on the other subject.
                 *expected.entry(counted).or_default() += 1;
@@ -292,7 +289,7 @@ async fn garbage_is_dropped_counted_and_said_once(kind: Kind) {
     }
     let grown = other.report(scene.id(0)).resident_kib.saturating_sub(resident);
     assert!(grown < 8 * 1_024, "{grown} KiB more after the second half");
-    let engine = format!("{kind:?}").to_lowercase();
+    let engine = kind.engine();
     let heard = |what: &str| ear::heard(&[what]).len();
     assert_eq!(heard(&format!("engine={engine} error=frame is of version")), 2, "newer, by each node");
     assert_eq!(
@@ -338,6 +335,8 @@ fn a_node_that_only_listens_gets_each_event_at_once() {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Does {
     Works,
+    /// What is sent waits until it does something else.
+    Waits,
     Hangs,
     Panics,
 }
@@ -372,7 +371,7 @@ struct BadLink {
 impl Does {
     fn instead<T: 'static>(self, work: Work<T>) -> Work<T> {
         match self {
-            Self::Works => work,
+            Self::Works | Self::Waits => work,
             Self::Hangs => Box::pin(std::future::pending()),
             Self::Panics => Box::pin(async { panic!("on purpose") }),
         }
@@ -387,6 +386,15 @@ impl BadLink {
 
 impl Link for BadLink {
     fn send(&self, frames: Vec<Outgoing>) -> Work<Result<(), TransportError>> {
+        if self.does() == Does::Waits {
+            let (link, does) = (Arc::clone(&self.link), Arc::clone(&self.does));
+            return Box::pin(async move {
+                while *does.lock().unwrap() == Does::Waits {
+                    actix::clock::timeout(Duration::from_millis(1), std::future::pending::<()>()).await.unwrap_err();
+                }
+                link.send(frames).await
+            });
+        }
         self.does().instead(self.link.send(frames))
     }
 
@@ -404,6 +412,47 @@ impl Link for BadLink {
 
     fn close(&self) -> Work<()> {
         self.link.close()
+    }
+}
+
+/// What found no room was numbered before what was queued before it: who heard of a node by one of those was never told of it.
+#[test]
+fn what_found_no_room_is_told_to_who_first_hears_of_the_node_by_what_was_queued_before() {
+    for overflow in [LinkOverflow::Refuse, LinkOverflow::DropOldest] {
+        system(async move {
+            let (network, does) = (Memory::new(), Arc::new(Mutex::new(Does::Works)));
+            let patient = options().failure_timeout(FAILURE * 60).queue(16).overflow(overflow);
+            let slow = PubSub::builder().cluster_with(Bad { network: network.clone(), does: Arc::clone(&does) }, patient);
+            let nodes = [slow, network.node(options().failure_timeout(FAILURE * 60))];
+            let nodes = nodes.map(|builder| builder.message::<Note>().message::<Word>().build().unwrap());
+            until("they know each other", || nodes.iter().all(|node| node.nodes().len() == 1)).await;
+            let witness = Witness::start(&nodes[1], "t");
+            witness.ready().await;
+            *does.lock().unwrap() = Does::Waits;
+            let stats = || nodes[0].stats().cluster.unwrap();
+            while stats().queue_depth < 2 {
+                nodes[0].broadcast("other", Note(0)).unwrap();
+                actix::clock::timeout(Duration::from_millis(20), std::future::pending::<()>()).await.unwrap_err();
+            }
+            // In DropOldest those of the other topic go first, then those of this one.
+            for number in 0..40 {
+                nodes[0].broadcast("t", Note(number)).unwrap();
+            }
+            let dropped = stats().dropped_queue_full;
+            assert!((10..40).contains(&dropped), "{:?}", stats());
+            *does.lock().unwrap() = Does::Works;
+            // Of those before the first that arrives it is not told: it hears of the node by that one.
+            let tally = || witness.from(nodes[0].node());
+            until("all of them arrived or are told as lost", || {
+                tally().first.is_some_and(|first| tally().untold(40) == 0 && first < 40)
+            })
+            .await;
+            assert_eq!((tally().disorder, tally().last >= 13), (0, true), "{:?}", tally());
+            match overflow {
+                LinkOverflow::Refuse => assert_eq!((tally().first, tally().lost), (Some(0), dropped), "{:?}", tally()),
+                LinkOverflow::DropOldest => assert_eq!((tally().last, tally().lost), (39, 0), "{:?}", tally()),
+            }
+        });
     }
 }
 
@@ -449,6 +498,16 @@ crate::cluster_site::promises! {
         what_overflows_at_the_end_is_told_without_another_event
         garbage_is_dropped_counted_and_said_once;
     on_nats Nats:
+        a_slow_link_refuses
+        a_slow_link_drops_the_oldest
+        what_overflows_at_the_end_is_told_without_another_event
+        garbage_is_dropped_counted_and_said_once;
+    on_redis_peers RedisPeers:
+        a_slow_link_refuses
+        a_slow_link_drops_the_oldest
+        what_overflows_at_the_end_is_told_without_another_event
+        garbage_is_dropped_counted_and_said_once;
+    on_nats_peers NatsPeers:
         a_slow_link_refuses
         a_slow_link_drops_the_oldest
         what_overflows_at_the_end_is_told_without_another_event

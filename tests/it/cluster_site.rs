@@ -51,7 +51,26 @@ pub(crate) const SLACK: Duration = Duration::from_secs(4);
 pub(crate) enum Kind {
     Redis,
     Nats,
+    /// On which the nodes tell each other what they listen to.
+    RedisPeers,
+    NatsPeers,
     Zenoh,
+}
+
+impl Kind {
+    /// What its transport is called.
+    pub(crate) fn engine(self) -> &'static str {
+        match self {
+            Self::Redis | Self::RedisPeers => "redis",
+            Self::Nats | Self::NatsPeers => "nats",
+            Self::Zenoh => "zenoh",
+        }
+    }
+
+    /// Frames of a topic go to its listeners' subjects, not to its own.
+    pub(crate) fn sends_to_nodes(self) -> bool {
+        matches!(self, Self::RedisPeers | Self::NatsPeers | Self::Zenoh)
+    }
 }
 
 /// An engine, and a proxy to it; with zenoh, to the node that is the seed.
@@ -67,8 +86,8 @@ impl Site {
     pub(crate) fn new(kind: Kind) -> Self {
         static SITES: AtomicU32 = AtomicU32::new(0);
         let server = match kind {
-            Kind::Redis => Some(Server::redis()),
-            Kind::Nats => Some(Server::nats()),
+            Kind::Redis | Kind::RedisPeers => Some(Server::redis()),
+            Kind::Nats | Kind::NatsPeers => Some(Server::nats()),
             Kind::Zenoh => None,
         };
         let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -93,8 +112,8 @@ impl Site {
     pub(crate) fn transport(&self) -> Box<dyn Transport> {
         let port = self.port;
         match self.kind {
-            Kind::Redis => Box::new(Redis::new(&format!("redis://127.0.0.1:{port}"))),
-            Kind::Nats => Box::new(Nats::new(&format!("nats://127.0.0.1:{port}"))),
+            Kind::Redis | Kind::RedisPeers => Box::new(Redis::new(&format!("redis://127.0.0.1:{port}"))),
+            Kind::Nats | Kind::NatsPeers => Box::new(Nats::new(&format!("nats://127.0.0.1:{port}"))),
             Kind::Zenoh => Box::new(Zenoh::new().peer(format!("tcp/127.0.0.1:{port}"))),
         }
     }
@@ -113,9 +132,12 @@ impl Site {
 
 fn join(kind: Kind, port: u16, first: bool, options: ClusterOptions) -> Builder {
     let builder = PubSub::builder();
+    let (redis, nats) = (Redis::new(&format!("redis://127.0.0.1:{port}")), Nats::new(&format!("nats://127.0.0.1:{port}")));
     match kind {
-        Kind::Redis => builder.cluster_with(Redis::new(&format!("redis://127.0.0.1:{port}")), options),
-        Kind::Nats => builder.cluster_with(Nats::new(&format!("nats://127.0.0.1:{port}")), options),
+        Kind::Redis => builder.cluster_with(redis, options),
+        Kind::RedisPeers => builder.cluster_with(redis.peer_interest(), options),
+        Kind::Nats => builder.cluster_with(nats, options),
+        Kind::NatsPeers => builder.cluster_with(nats.peer_interest(), options),
         Kind::Zenoh if first => builder.cluster_with(Zenoh::new().listen(format!("tcp/127.0.0.1:{port}")), options),
         Kind::Zenoh => builder.cluster_with(Zenoh::new().peer(format!("tcp/127.0.0.1:{port}")), options),
     }
@@ -366,8 +388,8 @@ impl Other {
     /// One that is this test.
     pub(crate) fn spawn(site: &Site, name: &str, test: &str) -> Self {
         let address = match site.kind {
-            Kind::Redis => format!("redis://127.0.0.1:{}", site.port),
-            Kind::Nats => format!("nats://127.0.0.1:{}", site.port),
+            Kind::Redis | Kind::RedisPeers => format!("redis://127.0.0.1:{}", site.port),
+            Kind::Nats | Kind::NatsPeers => format!("nats://127.0.0.1:{}", site.port),
             Kind::Zenoh => format!("tcp/127.0.0.1:{}", site.port),
         };
         let command = Command::new(std::env::current_exe().unwrap());
@@ -457,7 +479,9 @@ pub(crate) fn told_to_be() -> Option<(Builder, String)> {
     let zenoh = if listen == "-" { Zenoh::new() } else { Zenoh::new().listen(listen) };
     let builder = match kind {
         "Redis" => PubSub::builder().cluster_with(Redis::new(address), options),
+        "RedisPeers" => PubSub::builder().cluster_with(Redis::new(address).peer_interest(), options),
         "Nats" => PubSub::builder().cluster_with(Nats::new(address), options),
+        "NatsPeers" => PubSub::builder().cluster_with(Nats::new(address).peer_interest(), options),
         _ => PubSub::builder().cluster_with(address.split(',').fold(zenoh, Zenoh::peer), options),
     };
     Some((builder, name.to_owned()))

@@ -26,12 +26,12 @@ impl Scene {
         }
         network.place("engine", "left", ENGINE);
         let engine = match kind {
-            Kind::Redis => {
+            Kind::Redis | Kind::RedisPeers => {
                 // Nothing is behind `--save`.
                 network.run("engine", &format!("redis-server --bind {ENGINE} --protected-mode no --save  --appendonly no"));
                 format!("redis://{ENGINE}:6379")
             }
-            Kind::Nats => {
+            Kind::Nats | Kind::NatsPeers => {
                 network.run("engine", &format!("nats-server -a {ENGINE} -p 4222"));
                 format!("nats://{ENGINE}:4222")
             }
@@ -172,7 +172,7 @@ async fn halves_of_a_split_go_on_and_are_whole_again(kind: Kind) {
     let mut scene = Scene::new(kind, 4).await;
     match kind {
         Kind::Zenoh => scene.goes_through("to-right", &[&[0, 1], &[2, 3]], false).await,
-        Kind::Redis | Kind::Nats => scene.goes_through("to-right", &[&[0, 1], &[2], &[3]], true).await,
+        _ => scene.goes_through("to-right", &[&[0, 1], &[2], &[3]], true).await,
     }
     scene.settle().await;
 }
@@ -185,6 +185,8 @@ crate::cluster_site::promises! {
     on_nats Nats:
         cable_of_a_node_that_is_pulled_harms_nobody_else
         cable_of_the_engine_that_is_pulled_stops_no_local_delivery
+        halves_of_a_split_go_on_and_are_whole_again;
+    on_redis_peers RedisPeers:
         halves_of_a_split_go_on_and_are_whole_again;
     on_zenoh Zenoh:
         cable_of_a_node_that_is_pulled_harms_nobody_else

@@ -139,6 +139,13 @@ async fn redis_keeps_the_contract_of_a_transport() {
 
 #[cfg(feature = "redis")]
 #[actix::test]
+async fn redis_keeps_the_contract_of_a_transport_where_nodes_tell_their_interest() {
+    let transport = |url: &str| Arc::new(actix_pubsub::cluster::Redis::new(url).peer_interest()) as Arc<dyn Transport>;
+    check(Real::direct(Server::redis(), Speaks { transport, ..REDIS })).await;
+}
+
+#[cfg(feature = "redis")]
+#[actix::test]
 async fn redis_keeps_the_contract_of_a_transport_over_a_network_that_fails() {
     check(Real::harmed(Server::redis(), REDIS)).await;
 }
@@ -147,6 +154,13 @@ async fn redis_keeps_the_contract_of_a_transport_over_a_network_that_fails() {
 #[actix::test]
 async fn nats_keeps_the_contract_of_a_transport() {
     check(Real::direct(Server::nats(), NATS)).await;
+}
+
+#[cfg(feature = "nats")]
+#[actix::test]
+async fn nats_keeps_the_contract_of_a_transport_where_nodes_tell_their_interest() {
+    let transport = |url: &str| Arc::new(actix_pubsub::cluster::Nats::new(url).peer_interest()) as Arc<dyn Transport>;
+    check(Real::direct(Server::nats(), Speaks { transport, ..NATS })).await;
 }
 
 #[cfg(feature = "nats")]

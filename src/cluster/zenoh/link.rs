@@ -22,6 +22,8 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 
+use crate::cluster::batch::batches;
+use crate::cluster::batch::frames;
 use crate::cluster::subject::ClusterName;
 use crate::cluster::subject::Subject;
 use crate::cluster::transport::Identity;
@@ -31,9 +33,6 @@ use crate::cluster::transport::Outgoing;
 use crate::cluster::transport::TransportError;
 use crate::cluster::transport::Work;
 use crate::cluster::zenoh::Zenoh;
-use crate::cluster::zenoh::batch::Batch;
-use crate::cluster::zenoh::batch::batches;
-use crate::cluster::zenoh::batch::frames;
 use crate::cluster::zenoh::config::config;
 use crate::cluster::zenoh::endpoint::Endpoint;
 use crate::ids::NodeId;
@@ -86,8 +85,8 @@ impl Puts {
     fn send(&self, frames: Vec<Outgoing>) -> Result<(), TransportError> {
         let session = lock(&self.session);
         let session = session.as_ref().ok_or_else(gone)?;
-        for Batch { subject, bytes } in batches(frames) {
-            let put = session.put(self.key(&subject)?, bytes);
+        for Outgoing { subject, frame } in batches(frames) {
+            let put = session.put(self.key(&subject)?, frame);
             // One priority and one channel for all, by which they stay in order. Never `Block`: it would stall everybody for a peer that hangs.
             let put =
                 put.congestion_control(CongestionControl::Drop).priority(Priority::Data).allowed_destination(Locality::Remote);

@@ -16,7 +16,6 @@
 //!   (its issue 2350: `SO_LINGER`). Of those threads there are two, so healthy peers are not heard meanwhile and may be lost, too. What helps is more threads.
 //! * What it cannot: two nodes that found each other by gossip and lose only the connection between them do not dial again while both still hold a seed.
 //!   Nodes that are seeds of each other do.
-mod batch;
 mod config;
 mod endpoint;
 mod link;
@@ -196,14 +195,9 @@ impl fmt::Debug for Zenoh {
 /// Reached by nobody from outside, because nothing keeps strangers out by default.
 const LISTEN: &str = "tcp/127.0.0.1:0";
 
-/// Any bytes as a batch, for `testing::decoders`: every frame is a part of it, and the parts are all there is.
+/// Any bytes as an endpoint, for `testing::decoders`.
 #[cfg(feature = "testing")]
 pub(crate) fn decode(bytes: &[u8]) {
-    let (mut frames, mut total) = (0, 0);
-    for frame in batch::frames(bytes::Bytes::copy_from_slice(bytes)) {
-        (frames, total) = (frames + 1, total + frame.len());
-    }
-    assert!(total <= bytes.len() && bytes.len() <= total + 4 * frames);
     if let Ok(text) = std::str::from_utf8(bytes) {
         drop(endpoint::Endpoint::parse(text));
     }
