@@ -185,7 +185,7 @@ async fn embedded_refuses_what_is_no_store_or_of_another_version_and_leaves_it_a
         std::fs::write(&file, content).unwrap();
         let refused = EmbeddedStore::open(&file);
         assert!(matches!(&refused, Err(StoreError::Corrupt { at, .. }) if at.contains("head")), "{refused:?}");
-        names(refused.unwrap_err(), &file);
+        names(&refused.unwrap_err(), &file);
         assert_eq!(std::fs::read(&file).unwrap(), content);
     }
     std::fs::remove_file(&file).unwrap();
@@ -198,16 +198,16 @@ async fn embedded_refuses_what_is_no_store_or_of_another_version_and_leaves_it_a
     std::fs::write(&file, &bytes).unwrap();
     let later = EmbeddedStore::open(&file);
     assert!(matches!(later, Err(StoreError::Version { found: 7, supported: 1, .. })), "{later:?}");
-    names(later.unwrap_err(), &file);
+    names(&later.unwrap_err(), &file);
     assert_eq!(std::fs::read(&file).unwrap(), bytes);
     let nowhere = folder.file().join("nowhere");
     let refused = EmbeddedStore::open(&nowhere).unwrap_err();
     assert!(matches!(&refused, StoreError::File { path, .. } if *path == nowhere), "{refused:?}");
-    names(refused, &nowhere);
+    names(&refused, &nowhere);
 }
 
 /// An error at the opening said that the engine refused, or that the head was damaged, and not of which file: a program with two has to be told.
-fn names(error: StoreError, file: &Path) {
+fn names(error: &StoreError, file: &Path) {
     let text = error.to_string();
     assert!(text.contains(&*file.to_string_lossy()), "{text}");
 }
