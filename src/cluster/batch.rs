@@ -7,7 +7,7 @@
 //!  │        │ 1      │          │             │       │             │       │
 //!  └────────┴────────┴──────────┴─────────────┴───────┴─────────────┴───────┘
 //! ```
-//! A frame that is alone goes as it is, and so does one that goes to several nodes.
+//! A frame that is alone goes as it is, and so does one that goes to several nodes: a frame never begins as a batch does.
 
 use bytes::Bytes;
 
@@ -72,7 +72,8 @@ impl Open {
 
 /// The frames of a message. What is no batch, or is cut off, is given as a frame: it is refused and counted where frames are read.
 pub(crate) fn frames(mut message: Bytes) -> impl Iterator<Item = Bytes> {
-    let is_batch = message.starts_with(&HEAD);
+    // A longer one is by nobody who keeps to this: it would be many frames, of which each takes a place in the queue.
+    let is_batch = message.starts_with(&HEAD) && message.len() <= BATCH_BYTES;
     if is_batch {
         let _ = message.split_to(HEAD.len());
     }

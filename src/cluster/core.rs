@@ -376,7 +376,8 @@ impl Core {
         if self.caps.confirms_interest || !self.link || !std::mem::take(&mut self.telling) {
             return;
         }
-        for (node, note) in self.peers.notes(|| self.interest.on(), now) {
+        // Also what is not asked for again yet since the link was lost: were it left out, the others would forget this node, and number nothing for it.
+        for (node, note) in self.peers.notes(|| self.interest.were_on(), now) {
             self.send_note(Subject::Node(node), &note);
         }
     }

@@ -118,7 +118,13 @@ impl Queued {
 
     /// The frames among these, as lost.
     fn lost(items: Vec<Self>) -> Self {
-        let mut lost = HashMap::new();
+        let mut items = items.into_iter();
+        // The first is mostly the note of those before: it is not made anew for each frame.
+        let mut lost = match items.next() {
+            Some(Self::Lost(lost)) => lost,
+            Some(Self::Frame(Outbound { subject, .. })) => HashMap::from([(subject, 1)]),
+            None => HashMap::new(),
+        };
         for item in items {
             match item {
                 Self::Frame(Outbound { subject, .. }) => add_lost(&mut lost, subject, 1),
@@ -636,6 +642,6 @@ impl Remote for Readiness {
 const QUEUE_BYTES_MAX: usize = 64 * 1_048_576;
 /// Questions that may wait for the relay.
 const ASKED_MAX: usize = 1_024;
-/// Subjects whose losses are told apart between two turns of the relay.
+/// Subjects whose losses are told apart between two frames that are sent; of those beyond nobody is told.
 const LOST_SUBJECTS_MAX: usize = 1_000_000;
 const PAYLOAD_GUESS_BYTES: usize = 128;

@@ -104,7 +104,8 @@ impl Interest {
                     self.lingering.push_back((until, topic));
                 }
                 Engine::Off | Engine::On if gone(&topic) => {
-                    let was_on = entry.engine == Engine::On;
+                    // Over a lost link, too: others may know of it.
+                    let was_on = entry.was_on;
                     self.topics.remove(&topic);
                     if was_on {
                         left.push(topic);
@@ -128,6 +129,11 @@ impl Interest {
 
     pub(crate) fn len(&self) -> usize {
         self.topics.len()
+    }
+
+    /// The topics that this node listens to, those of before a lost link among them.
+    pub(crate) fn were_on(&self) -> impl Iterator<Item = &Topic> {
+        self.topics.iter().filter(|(_, entry)| entry.was_on).map(|(topic, _)| topic)
     }
 
     /// The topics that the engine has confirmed.
@@ -213,7 +219,7 @@ mod tests {
         assert_eq!(interest.confirmed(again), [(topic("a"), false), (topic("b"), true)]);
         interest.lost();
         interest.set(&topic("a"), false, now);
-        assert!(interest.leave(10, now + LINGER, |_| true).is_empty(), "the engine does not know it");
+        assert_eq!(interest.leave(10, now + LINGER, |_| true), [topic("a")], "the engine does not know it, other nodes may");
         assert_eq!(interest.ask(10), [topic("b")]);
     }
 }

@@ -76,7 +76,7 @@ use crate::sync::lock;
 ///
 /// # Cost
 /// A thread for each link. The client's channel takes some 5 KB for each subject that is subscribed to: 100,000 topics on one node are 0.5 GB
-/// (`cargo bench --features redis,nats --bench transport`).
+/// (`cargo bench --features redis,nats --bench transport`). With [`peer_interest`](Nats::peer_interest) there are two subjects.
 ///
 /// ```
 /// use actix_pubsub::cluster::Nats;

@@ -30,7 +30,7 @@ fn a_queue_is_bounded_in_bytes_but_takes_one_item_of_any_size() {
     assert_eq!((queue.push(3, 60), queue.push(4, 40), queue.push(5, 1)), (Ok(()), Ok(()), Err((Refused::Full, 5))));
 }
 
-#[cfg(feature = "zenoh")]
+#[cfg(any(feature = "nats", feature = "redis", feature = "zenoh"))]
 #[test]
 fn of_several_items_those_are_queued_that_fit() {
     let queue = Queue::new(2, 100);

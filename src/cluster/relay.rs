@@ -54,6 +54,7 @@ use crate::feed::types::Foreign;
 use crate::feed::types::Kind;
 use crate::local::background::start_thread;
 use crate::local::incident::IncidentKind;
+use crate::local::shard::Shard;
 use crate::observe;
 use crate::sync::Arc;
 use crate::sync::Ordering;
@@ -83,9 +84,9 @@ pub(crate) struct Relay {
     counting: Vec<(Instant, u64)>,
     tick: Interval,
     /// Whom to wake for what was delivered in this turn.
-    wakers: Vec<Waker>,
+    asleep: Vec<Arc<Shard>>,
     /// The type of the last frame: most frames are of the same one.
-    last_kind: Option<(Box<str>, Arc<dyn Kind>)>,
+    last_kind: Option<Arc<dyn Kind>>,
     warned: HashMap<&'static str, Instant>,
     warned_names: HashMap<Box<str>, Instant>,
     events: Topic,
@@ -144,7 +145,7 @@ impl Relay {
                 asked: VecDeque::new(),
                 counting: Vec::new(),
                 tick,
-                wakers: Vec::new(),
+                asleep: Vec::new(),
                 last_kind: None,
                 warned: HashMap::new(),
                 warned_names: HashMap::new(),
@@ -172,7 +173,7 @@ impl Relay {
         self.turn_changes(now);
         let mut more = self.turn_inbound(cx.waker(), now);
         // Once for all that came, not once for each.
-        self.wakers.drain(..).for_each(Waker::wake);
+        self.wake();
         self.act();
         more |= self.turn_outbound(cx, now);
         self.turn_ask(cx, now);
@@ -337,7 +338,7 @@ impl Relay {
     /// Whether there was a link or not: one that was never made is not lost, and the next try comes later than the last.
     fn give_up_link(&mut self, error: &TransportError, now: Instant) {
         match self.link {
-            LinkState::Connecting(..) | LinkState::Joining(..) => self.link = self.rest(error, now),
+            LinkState::Connecting(..) | LinkState::Joining(..) | LinkState::Resting(_) => self.link = self.rest(error, now),
             _ => self.lose_link(error, now),
         }
     }
@@ -396,13 +397,13 @@ impl Relay {
 
     /// Numbers what waits, as much as fits the next few sends: what is numbered is not in the bounded queue any more.
     fn take_outbound(&mut self, waker: &Waker, now: Instant) {
-        if self.outbound.is_empty() {
-            self.hub.outbound.drain(&mut self.outbound, waker);
-        }
         let leaving = matches!(self.link, LinkState::Leaving(..));
-        while self.numbered.len() < SEND_FRAMES
-            && let Some(queued) = self.outbound.pop_front()
-        {
+        // It ends with enough, or after a look that found nothing: then the next that is queued wakes the relay.
+        while self.numbered.len() < SEND_FRAMES {
+            if self.outbound.is_empty() {
+                self.hub.outbound.drain(&mut self.outbound, waker);
+            }
+            let Some(queued) = self.outbound.pop_front() else { break };
             let Outbound { subject, frame } = match queued {
                 Queued::Frame(outbound) => outbound,
                 Queued::Lost(lost) => {
@@ -476,9 +477,19 @@ impl Relay {
 
     // ---- in ----------------------------------------------------------------------------------------------------------
 
+    fn wake(&mut self) {
+        for shard in self.asleep.drain(..) {
+            // Who waits there may be the user's code.
+            shard.guarded(|| shard.wake());
+        }
+    }
+
     /// `true`: there is more.
     fn turn_inbound(&mut self, waker: &Waker, now: Instant) -> bool {
-        for _ in 0..INBOUND_BUDGET {
+        for taken in 0..INBOUND_BUDGET {
+            if taken % WAKE_FRAMES == 0 {
+                self.wake();
+            }
             if self.arrived.is_empty() {
                 // What came meanwhile belongs to the same turn.
                 self.inbound.drain(&mut self.arrived, waker);
@@ -545,7 +556,7 @@ impl Relay {
             payload: frame.payload,
             span: &span,
         };
-        let delivered = within(&span, || kind.deliver(&self.hub.shared, topic, foreign, &mut self.wakers));
+        let delivered = within(&span, || kind.deliver(&self.hub.shared, topic, foreign, &mut self.asleep));
         match delivered {
             Ok(()) => self.hub.counters.delivered.add(1),
             Err(error) => {
@@ -562,14 +573,10 @@ impl Relay {
 
     /// The message type of that name. What a name means never changes.
     fn kind(&mut self, name: &str) -> Option<Arc<dyn Kind>> {
-        if let Some((last, kind)) = &self.last_kind
-            && **last == *name
-        {
-            return Some(Arc::clone(kind));
+        if self.last_kind.as_ref().is_none_or(|last| last.name() != name) {
+            self.last_kind = Some(self.hub.types.get(name)?);
         }
-        let kind = self.hub.types.get(name)?;
-        self.last_kind = Some((name.into(), Arc::clone(&kind)));
-        Some(kind)
+        self.last_kind.clone()
     }
 
     /// Says something of one kind once a minute.
@@ -714,6 +721,8 @@ const INBOUND_FRAMES: usize = 65_536;
 const INBOUND_BYTES: usize = 64 * 1_048_576;
 /// Frames taken in one turn.
 const INBOUND_BUDGET: usize = 256;
+/// After so many whoever got some is woken: what they take together is a fraction of a millisecond.
+const WAKE_FRAMES: usize = 32;
 /// For what was broadcast before a shutdown.
 const LEAVE_TIME: Duration = Duration::from_secs(1);
 const WARN_INTERVAL: Duration = Duration::from_secs(60);

@@ -293,6 +293,13 @@ impl World {
         if !self.broker && node.others.get(topic).is_none_or(BTreeMap::is_empty) {
             // Nobody listens, as far as it knows: it has no number.
             assert!(owed.is_empty(), "seed {}: {owed:?} listen to {topic}, and {id} does not know", self.seed);
+            let forgotten = self.nodes.values().find(|other| {
+                other.listens.contains(topic)
+                    && other.got.contains_key(&(id, topic.clone()))
+                    && self.nodes[&id].up.contains(&other.id)
+            });
+            // It was never told as down, so it must be told of what it misses.
+            assert!(forgotten.is_none(), "seed {}: {id} forgot {:?}, which is up", self.seed, forgotten.map(|other| other.id));
             return;
         }
         node.sent.entry(topic.clone()).or_default().push(event);
@@ -519,11 +526,8 @@ impl World {
                 gone
             });
             let Some(ask) = ask else { break };
-            if node.core.engine_routes() {
-                node.asking = Some((ask, false));
-            } else if let Ask::Subscribe(topics) = ask {
-                node.core.confirmed(topics);
-            }
+            // Where there is nobody to ask it is confirmed in the next turn, as the relay does it.
+            node.asking = Some((ask, !node.core.engine_routes()));
         }
         node.core.tell_peers(now);
         self.act(id);

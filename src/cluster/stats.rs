@@ -25,7 +25,7 @@ pub struct ClusterStats {
     pub link_failures: u64,
     /// Other nodes that are up.
     pub nodes: usize,
-    /// Topics that this node asks the engine for, those that linger included.
+    /// Topics that this node asks the engine for, or tells the other nodes of, those that linger included.
     pub topics: u64,
     /// Broadcasts handed to the engine.
     pub sent: u64,
@@ -85,7 +85,7 @@ pub struct PeerStats {
     pub received: u64,
     /// Their bytes.
     pub received_bytes: u64,
-    /// Broadcasts handed to the engine for it. `None` over an engine that carries topics (Redis, NATS): it alone knows who gets them.
+    /// Broadcasts handed to the engine for it. `None` over an engine that carries topics (Redis and NATS without `peer_interest`): it alone knows who gets them.
     pub sent: Option<u64>,
     /// Their bytes.
     pub sent_bytes: Option<u64>,

@@ -2,7 +2,7 @@
 
 use std::any::TypeId;
 use std::any::type_name;
-use std::task::Waker;
+use std::sync::Arc;
 
 use bytestring::ByteString;
 use serde::de::IgnoredAny;
@@ -19,6 +19,7 @@ use crate::feed::types::FromEntry;
 use crate::feed::types::Kind;
 use crate::feed::types::Published;
 use crate::ids::EntryId;
+use crate::local::shard::Shard;
 use crate::local::shard::Shared;
 use crate::log::Entry;
 use crate::log::Limit;
@@ -70,6 +71,11 @@ impl Kind for RawKind {
         type_name::<Raw>()
     }
 
+    fn name(&self) -> &'static str {
+        // Nothing else has an empty one.
+        ""
+    }
+
     fn publish(&self, shared: &Shared, topic: &Topic, entry: &Entry, place: Place) -> Published {
         let Some(ports) = shared.interest.ports(topic, TypeId::of::<Logged<Raw>>()) else { return Published::default() };
         let head = Raw::from_entry(entry).ok().map(|raw| Head::logged_sole(topic.clone(), shared.node, entry.id, raw));
@@ -77,7 +83,7 @@ impl Kind for RawKind {
         Published { undecodable: None, full }
     }
 
-    fn deliver(&self, _: &Shared, _: &Topic, _: Foreign<'_>, _: &mut Vec<Waker>) -> Result<(), CodecError> {
+    fn deliver(&self, _: &Shared, _: &Topic, _: Foreign<'_>, _: &mut Vec<Arc<Shard>>) -> Result<(), CodecError> {
         // It is of the log only.
         Ok(())
     }

@@ -9,7 +9,6 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::RwLock;
-use std::task::Waker;
 
 use crate::codec::Codec;
 use crate::codec::CodecError;
@@ -22,6 +21,7 @@ use crate::feed::logged::Logged;
 use crate::feed::place::Place;
 use crate::ids::EntryId;
 use crate::ids::NodeId;
+use crate::local::shard::Shard;
 use crate::local::shard::Shared;
 use crate::log::Entry;
 use crate::log::Limit;
@@ -47,11 +47,13 @@ pub(crate) struct NameTaken {
 pub(crate) trait Kind: Send + Sync {
     fn message(&self) -> TypeId;
     fn type_name(&self) -> &'static str;
+    /// What other nodes call it.
+    fn name(&self) -> &'static str;
     /// Decodes an entry and gives it to whoever on this node listens to its topic for this type.
     fn publish(&self, shared: &Shared, topic: &Topic, entry: &Entry, place: Place) -> Published;
-    /// Decodes what another node broadcast and gives it to whoever on this node listens to its topic for this type. Who has to be woken for that is
-    /// added to `wakers`.
-    fn deliver(&self, shared: &Shared, topic: &Topic, from: Foreign<'_>, wakers: &mut Vec<Waker>) -> Result<(), CodecError>;
+    /// Decodes what another node broadcast and gives it to whoever on this node listens to its topic for this type. Whose registry sleeps is
+    /// added to `asleep`, to be woken.
+    fn deliver(&self, shared: &Shared, topic: &Topic, from: Foreign<'_>, asleep: &mut Vec<Arc<Shard>>) -> Result<(), CodecError>;
     /// Tells the followers of a topic that there was an entry of this id, for those who have not got it. `false`: a port is full.
     fn remind(&self, shared: &Shared, topic: &Topic, id: EntryId, epoch: u32) -> bool;
 }
@@ -152,6 +154,10 @@ impl<M: Payload> Kind for KindOf<M> {
         type_name::<M>()
     }
 
+    fn name(&self) -> &'static str {
+        M::NAME
+    }
+
     fn publish(&self, shared: &Shared, topic: &Topic, entry: &Entry, place: Place) -> Published {
         let plain = shared.interest.ports(topic, TypeId::of::<M>());
         let logged = shared.interest.ports(topic, TypeId::of::<Logged<M>>());
@@ -176,7 +182,7 @@ impl<M: Payload> Kind for KindOf<M> {
         Published { undecodable, full }
     }
 
-    fn deliver(&self, shared: &Shared, topic: &Topic, from: Foreign<'_>, wakers: &mut Vec<Waker>) -> Result<(), CodecError> {
+    fn deliver(&self, shared: &Shared, topic: &Topic, from: Foreign<'_>, asleep: &mut Vec<Arc<Shard>>) -> Result<(), CodecError> {
         let Some(ports) = shared.interest.ports(topic, TypeId::of::<M>()) else { return Ok(()) };
         let message = from.codec.decode::<M>(from.encoding, from.payload)?;
         let Some(first) = ports.first() else { return Ok(()) };
@@ -184,13 +190,13 @@ impl<M: Payload> Kind for KindOf<M> {
         first.shard().guarded(|| match &*ports {
             [port] => {
                 let head = Head::sole(port.topic().clone(), from.node, message, port.delivery(from.span));
-                let _ = port.shard().publish_quietly(port, head, wakers);
+                let _ = port.shard().publish_quietly(port, head, asleep);
             }
             ports => {
                 let body = Arc::new(Body::new(message));
                 for port in ports {
                     let head = Head::shared(port.topic().clone(), from.node, &body, port.delivery(from.span));
-                    let _ = port.shard().publish_quietly(port, head, wakers);
+                    let _ = port.shard().publish_quietly(port, head, asleep);
                 }
             }
         });

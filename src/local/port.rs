@@ -67,30 +67,34 @@ impl Port {
 
     /// Queues an event for the subscribers of `topic` behind this port, and wakes the registry if it sleeps. Never waits.
     pub(crate) fn push(&self, topic: &TopicPort, from: Option<SubscriberId>, event: Erased) -> Pushed {
-        self.push_quietly(topic, from, event, Waker::wake)
+        let (pushed, mut queue) = self.try_push(topic, from, event);
+        let sleeper = if pushed == Pushed::Queued { queue.sleeper.take() } else { None };
+        drop(queue);
+        if let Some(sleeper) = sleeper {
+            sleeper.wake();
+        }
+        pushed
     }
 
-    /// As [`push`](Self::push), but gives the waker of the registry, if it sleeps, to the caller, who has more to push.
-    pub(crate) fn push_quietly(
-        &self,
-        topic: &TopicPort,
-        from: Option<SubscriberId>,
-        event: Erased,
-        sleeper: impl FnOnce(Waker),
-    ) -> Pushed {
+    /// As [`push`](Self::push), but wakes nobody: whoever has no more to push calls [`wake`](Self::wake). Another that pushes meanwhile still wakes. Whether
+    /// the registry sleeps.
+    pub(crate) fn push_quietly(&self, topic: &TopicPort, from: Option<SubscriberId>, event: Erased) -> (Pushed, bool) {
+        let (pushed, queue) = self.try_push(topic, from, event);
+        (pushed, queue.sleeper.is_some())
+    }
+
+    fn try_push(&self, topic: &TopicPort, from: Option<SubscriberId>, event: Erased) -> (Pushed, MutexGuard<'_, Queue>) {
         let mut queue = lock(&self.queue);
         if queue.closed {
-            return Pushed::Closed;
+            return (Pushed::Closed, queue);
         }
         if queue.items.len() >= self.capacity {
             topic.lose();
             queue.refused += 1;
-            return Pushed::Full;
+            return (Pushed::Full, queue);
         }
-        if let Some(waker) = self.queue_event(queue, topic, from, event) {
-            sleeper(waker);
-        }
-        Pushed::Queued
+        self.queue_event(&mut queue, topic, from, event);
+        (Pushed::Queued, queue)
     }
 
     /// As [`push`](Self::push), but waits for room.
@@ -111,26 +115,21 @@ impl Port {
             }
             return Poll::Pending;
         }
-        if let Some(sleeper) = self.queue_event(queue, topic, from, event) {
+        self.queue_event(&mut queue, topic, from, event);
+        let sleeper = queue.sleeper.take();
+        drop(queue);
+        if let Some(sleeper) = sleeper {
             sleeper.wake();
         }
         Poll::Ready(Pushed::Queued)
     }
 
-    /// Gives the waker of the registry, if it sleeps: it is to be woken without the lock.
-    fn queue_event(
-        &self,
-        mut queue: MutexGuard<'_, Queue>,
-        topic: &TopicPort,
-        from: Option<SubscriberId>,
-        event: Erased,
-    ) -> Option<Waker> {
+    fn queue_event(&self, queue: &mut Queue, topic: &TopicPort, from: Option<SubscriberId>, event: Erased) {
         let item = Item::Event { topic: topic.key(), from, event, lost: topic.take_lost() };
         queue.filled_at.get_or_insert_with(Tick::now);
         queue.items.push_back(item);
         queue.peak = queue.peak.max(queue.items.len());
         self.len.store(queue.items.len(), Ordering::Release);
-        queue.sleeper.take()
     }
 
     /// Queues what must keep its place among the events: a member joins a topic. Not bounded: each member joins once.

@@ -452,12 +452,20 @@ impl Shard {
         }
     }
 
-    /// As [`publish`](Self::publish), but who sleeps behind the port is added to `wakers`: the caller wakes them when it has published all that it has.
-    pub(crate) fn publish_quietly(&self, topic: &TopicPort, event: Erased, wakers: &mut Vec<Waker>) -> Pushed {
-        match self.publish_here(topic, None, event) {
-            None => Pushed::Queued,
-            Some(event) => self.port.push_quietly(topic, None, event, |waker| wakers.push(waker)),
+    /// As [`publish`](Self::publish), but a registry that sleeps is noted in `asleep` and left asleep: the caller wakes it by [`wake`](Self::wake) when it has
+    /// published all that it has.
+    pub(crate) fn publish_quietly(self: &Arc<Self>, topic: &TopicPort, event: Erased, asleep: &mut Vec<Arc<Self>>) -> Pushed {
+        let Some(event) = self.publish_here(topic, None, event) else { return Pushed::Queued };
+        let (pushed, sleeps) = self.port.push_quietly(topic, None, event);
+        if sleeps && !asleep.iter().any(|shard| Arc::ptr_eq(shard, self)) {
+            asleep.push(Arc::clone(self));
         }
+        pushed
+    }
+
+    /// Wakes the registry, if it sleeps.
+    pub(crate) fn wake(&self) {
+        self.port.wake();
     }
 
     /// As [`publish`](Self::publish), but waits for room in the port.

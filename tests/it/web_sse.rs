@@ -441,7 +441,7 @@ fn an_edge_is_attached_once_and_before_the_first_connection() {
     let mut limits = actix_pubsub::web::Limits::default();
     limits.topics = 0;
     let error = Edge::builder().limits(limits).attach(&PubSub::new()).unwrap_err();
-    assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "limit topics is 0, it must be 1 to 100000");
+    assert_eq!(error.to_string(), "the edge's limits are refused: limit topics is 0, it must be 1 to 100000");
 }
 
 #[test]
