@@ -73,7 +73,7 @@ pub trait Link: Send + Sync + 'static {
     /// The link is no use any more.
     fn subscribe(&self, subjects: Vec<Subject>) -> Work<Result<(), TransportError>>;
 
-    /// Asks no more for these. Frames that are on their way still arrive.
+    /// Asks no more for these. Frames that are on their way still arrive. Some may not have been asked for on this link: that is no error.
     ///
     /// # Errors
     /// The link is no use any more.
