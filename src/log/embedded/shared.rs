@@ -134,9 +134,14 @@ impl Shared {
         Level::Noted { quick: self.settings.instant_recovery }
     }
 
+    /// Whether nobody knows what became of the last commit.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.unknown.load(Ordering::Relaxed)
+    }
+
     /// Makes memory what the disk is, if that is not known. The writer calls it before it decides anything.
     pub(super) fn know(&self) -> Result<(), StoreError> {
-        if self.unknown.load(Ordering::Relaxed) { self.reload() } else { Ok(()) }
+        if self.is_unknown() { self.reload() } else { Ok(()) }
     }
 
     fn reload(&self) -> Result<(), StoreError> {
@@ -146,6 +151,8 @@ impl Shared {
         *self.lock() = topics;
         self.unknown.store(false, Ordering::Relaxed);
         self.unsynced.store(false, Ordering::Relaxed);
+        // What nobody was told of may have come.
+        self.watches.moved_all();
         Ok(())
     }
 

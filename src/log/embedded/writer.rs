@@ -62,7 +62,7 @@ const FLUSH_AFTER: Duration = Duration::from_millis(10);
 const IDLE_AFTER: Duration = Duration::from_millis(500);
 /// A try that took longer is not repeated at once.
 const SLOW: Duration = Duration::from_millis(200);
-/// After a commit that failed, the next try for what nobody waits for.
+/// After a commit that failed, the next try for what nobody waits for, and to find out what became of it.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// The thread's work, until the store is closed or its last handle dropped.
@@ -88,6 +88,7 @@ pub(super) fn run(shared: &Arc<Shared>, mut queue: mpsc::Receiver<Request>) {
             // Its warning is all there is to say: nobody waits for it.
             failed = work.flush(if shared.is_unsettled() { shared.level() } else { Level::Quick }).is_err();
         }
+        failed |= shared.is_unknown();
         if let Some(reply) = work.closing {
             break Some(reply);
         }
