@@ -20,6 +20,7 @@ mod observe;
 mod topic;
 #[path = "../src/local"]
 mod local {
+    pub(crate) mod budget;
     pub(crate) mod clock;
     pub(crate) mod hash;
     pub(crate) mod incident;
@@ -202,7 +203,7 @@ fn read_to_end(shard: &Shard, seat: Key) -> Vec<u64> {
 #[test]
 fn what_is_published_after_subscribe_returned_arrives_and_what_returned_before_it_does_not() {
     check(|| {
-        let shared = Arc::new(Shared::new(64));
+        let shared = Arc::new(Shared::new(64, 0));
         let shard = shared.add_shard(false).unwrap();
         let on = topic("t");
         // Somebody listens from the start, so that events are under way when the other joins.
@@ -240,7 +241,7 @@ fn what_is_published_after_subscribe_returned_arrives_and_what_returned_before_i
 #[test]
 fn nobody_sleeps_on_an_event_and_each_publisher_is_read_in_order_over_two_topics() {
     check(|| {
-        let shared = Arc::new(Shared::new(64));
+        let shared = Arc::new(Shared::new(64, 0));
         let shards = [shared.add_shard(false).unwrap(), shared.add_shard(false).unwrap()];
         let topics = [topic("a"), topic("b")];
         let readers: Vec<_> = shards
@@ -281,7 +282,7 @@ fn nobody_sleeps_on_an_event_and_each_publisher_is_read_in_order_over_two_topics
 #[test]
 fn subscribers_that_come_and_die_while_others_publish_leave_nothing_behind() {
     check(|| {
-        let shared = Arc::new(Shared::new(2));
+        let shared = Arc::new(Shared::new(2, 0));
         let shards = [shared.add_shard(false).unwrap(), shared.add_shard(false).unwrap()];
         let on = topic("t");
         let turns: Vec<_> = shards.iter().map(|shard| registry(Arc::clone(shard))).collect();
@@ -319,7 +320,7 @@ fn subscribers_that_come_and_die_while_others_publish_leave_nothing_behind() {
 #[test]
 fn a_publisher_that_waits_for_room_is_told_of_it_and_loses_nothing() {
     check(|| {
-        let shared = Arc::new(Shared::new(1));
+        let shared = Arc::new(Shared::new(1, 0));
         let shard = shared.add_shard(false).unwrap();
         let on = topic("t");
         let seat = sit(&shard, &[&on]);
@@ -355,7 +356,7 @@ fn a_publisher_that_waits_for_room_is_told_of_it_and_loses_nothing() {
 #[test]
 fn a_refused_event_is_counted_by_who_was_there_and_by_nobody_else() {
     check(|| {
-        let shared = Arc::new(Shared::new(1));
+        let shared = Arc::new(Shared::new(1, 0));
         let shard = shared.add_shard(false).unwrap();
         let on = topic("t");
         let early = sit(&shard, &[&on]);

@@ -542,9 +542,11 @@ impl Relay {
             });
             return;
         };
-        let span = if frame.fields.traceparent.is_empty() {
+        let budget = &self.hub.shared.spans;
+        let span = if frame.fields.traceparent.is_empty() || !budget.allows() {
             None
         } else {
+            budget.charge(1);
             let span = observe::receive_span(topic, frame.origin);
             trace::continue_in(&span, frame.fields.traceparent, frame.fields.tracestate);
             traced(span)

@@ -48,6 +48,14 @@ impl Default for Tick {
     }
 }
 
+/// Now, by the same clock, in parts of [`SECOND`]: since a moment before the program began.
+pub(crate) fn fine() -> u64 {
+    Instant::now_without_cache_update().as_ticks()
+}
+
+/// What [`fine`] has for a second.
+pub(crate) const SECOND: u64 = 1 << 32;
+
 const PER_SECOND: u64 = 128;
 /// Of the 32 bits that the clock has for less than a second, those that are not kept.
 const FRACTION_BITS: u32 = 32 - PER_SECOND.trailing_zeros();

@@ -86,7 +86,10 @@ impl TopicPort {
 
     #[cold]
     fn delivery_of(&self, broadcast: &Span) -> Traced {
-        let span = observe::deliver_span(broadcast, &self.topic, self.shard.id(), self.subscribers());
+        let subscribers = self.subscribers();
+        // Its own, and one for each handler.
+        self.shard.shared.spans.charge(1 + subscribers);
+        let span = observe::deliver_span(broadcast, &self.topic, self.shard.id(), subscribers);
         // Who records no deliveries may still record what the handlers do.
         traced(if span.is_disabled() { broadcast.clone() } else { span })
     }

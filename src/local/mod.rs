@@ -18,6 +18,7 @@
 //! * A subscription ends with its subscriber, at once, at a cost that does not depend on the others.
 
 pub(crate) mod background;
+pub(crate) mod budget;
 pub(crate) mod clock;
 pub(crate) mod context;
 pub(crate) mod courier;

@@ -54,7 +54,7 @@ fn seeds(runs: u64) -> impl Iterator<Item = u64> {
 }
 
 fn shard(port_events: usize) -> Arc<Shard> {
-    Arc::new(Shared::new(port_events)).add_shard(false).expect("it is open")
+    Arc::new(Shared::new(port_events, 0)).add_shard(false).expect("it is open")
 }
 
 fn name() -> &'static str {

@@ -212,7 +212,7 @@ mod tests {
         use std::any::TypeId;
 
         System::new().block_on(async {
-            let shard = Arc::new(Shared::new(16)).add_shard(false).expect("it is open");
+            let shard = Arc::new(Shared::new(16, 0)).add_shard(false).expect("it is open");
             assert!(Registry::launch(Arc::clone(&shard), &actix::Arbiter::current(), None));
             let topic = Topic::parse("t").expect("a valid name");
             let seat = shard.sit(SubscriberId::unique(), || "test").unwrap_or_else(|_| panic!("a new seat"));

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use crate::event::Erased;
 use crate::ids::NodeId;
 use crate::ids::SubscriberId;
+use crate::local::budget::Budget;
 use crate::local::clock::Tick;
 use crate::local::hash::BuildPrehashed;
 use crate::local::incident::IncidentKind;
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     port_events: usize,
     drained: Mutex<Vec<Waker>>,
     pub(crate) incidents: Incidents,
+    /// Of `tracing`.
+    pub(crate) spans: Budget,
     /// The cluster, if this is of one. Set before anything else happens.
     pub(crate) remote: std::sync::OnceLock<Box<dyn Remote>>,
 }
@@ -108,7 +111,8 @@ pub(crate) enum Turn {
 }
 
 impl Shared {
-    pub(crate) fn new(port_events: usize) -> Self {
+    /// With so many events in a port at most, and so many spans per second.
+    pub(crate) fn new(port_events: usize, spans: u32) -> Self {
         Self {
             node: NodeId::random(),
             interest: Interest::new(),
@@ -118,6 +122,7 @@ impl Shared {
             port_events,
             drained: Mutex::default(),
             incidents: Incidents::default(),
+            spans: Budget::per_second(spans),
             remote: std::sync::OnceLock::new(),
         }
     }

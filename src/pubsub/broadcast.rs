@@ -78,7 +78,7 @@ impl PubSub {
         let (topic, message) = self.parse(&topic, message)?;
         match self.hub() {
             Some(hub) if hub.nodes().iter().any(|known| known.id == node) => {
-                let span = self.sampling().broadcast(&topic);
+                let span = self.span(&topic);
                 let (prepared, _) = within(&span, || prepare(hub, message, |message| hub.prepare(&topic, Some(node), message)))?;
                 Ok(Receipt { cluster: hub.send(prepared), ..Receipt::default() })
             }
@@ -113,7 +113,7 @@ impl PubSub {
     pub async fn broadcast_async<M: Payload>(&self, topic: impl ToTopic, message: M) -> Result<Receipt, BroadcastError<M>> {
         let Some(hub) = self.hub() else { return self.local_broadcast_async(topic, message).await };
         let (topic, message) = self.parse(&topic, message)?;
-        let span = self.sampling().broadcast(&topic);
+        let span = self.span(&topic);
         let (prepared, message) = within(&span, || prepare(hub, message, |message| hub.prepare(&topic, None, message)))?;
         let cluster = hub.send_async(prepared).await;
         let (_, message) = self.parse(&*topic, message)?;
@@ -128,7 +128,7 @@ impl PubSub {
         message: M,
     ) -> Result<Receipt, BroadcastError<M>> {
         let (topic, message) = self.parse(&topic, message)?;
-        let span = self.sampling().broadcast(&topic);
+        let span = self.span(&topic);
         let ports = self.route::<M>(&topic);
         Ok(self.send_async(&ports, message, &span).await)
     }
@@ -152,7 +152,7 @@ impl PubSub {
             Err(source) => return Err(BroadcastError::Topic { source, message }),
         };
         // One for all, by the name of the first.
-        let span = topics.first().and_then(|topic| self.sampling().broadcast(topic));
+        let span = topics.first().and_then(|topic| self.span(topic));
         let (prepared, message) = match self.hub() {
             Some(hub) => within(&span, || prepare(hub, message, |message| hub.prepare_many(&topics, message)))?,
             None => (Vec::new(), message),
@@ -177,7 +177,7 @@ impl PubSub {
         let Some(hub) = self.hub() else { return self.send(topic, from, message) };
         let (topic, message) = self.parse(topic, message)?;
         // Before the first event goes anywhere: a message that cannot cross is refused as a whole.
-        let span = self.sampling().broadcast(&topic);
+        let span = self.span(&topic);
         let (prepared, message) = within(&span, || prepare(hub, message, |message| hub.prepare(&topic, None, message)))?;
         let (_, message) = self.parse(&*topic, message)?;
         let receipt = self.send_to(&self.route::<M>(&topic), from, message, &span);
@@ -191,7 +191,7 @@ impl PubSub {
         message: M,
     ) -> Result<Receipt, BroadcastError<M>> {
         let (topic, message) = self.parse(topic, message)?;
-        let span = self.sampling().broadcast(&topic);
+        let span = self.span(&topic);
         Ok(self.send_to(&self.route::<M>(&topic), from, message, &span))
     }
 

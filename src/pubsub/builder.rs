@@ -26,6 +26,7 @@ use crate::topic::TopicError;
 pub struct Builder {
     port_events: usize,
     trace_one_in: u32,
+    trace_spans: u32,
     store: Option<Arc<dyn Store>>,
     cluster: Option<(Arc<dyn Transport>, ClusterOptions)>,
     types: Types,
@@ -37,6 +38,7 @@ impl Builder {
         Self {
             port_events: Self::PORT_CAPACITY_DEFAULT,
             trace_one_in: 1,
+            trace_spans: Self::TRACE_LIMIT_DEFAULT,
             store: None,
             cluster: None,
             types: Types::default(),
@@ -46,6 +48,8 @@ impl Builder {
 
     /// Events that may wait in one arbiter's port, unless told otherwise: what a burst may be before it has to wait or lose.
     pub const PORT_CAPACITY_DEFAULT: usize = 16_384;
+    /// Spans per second, unless told otherwise: a recorder takes about 1 µs for one, so they take a hundredth of a core.
+    pub const TRACE_LIMIT_DEFAULT: u32 = 10_000;
     /// The largest port that is accepted: its queue takes about 50 MB.
     pub const PORT_CAPACITY_MAX: usize = 1_048_576;
 
@@ -57,7 +61,7 @@ impl Builder {
 
     /// Of so many broadcasts one has a span, `pubsub.broadcast`. They are for `tracing`, at the level DEBUG; where nobody records that, a broadcast costs one comparison more, and a
     /// delivery one branch. 1, unless told otherwise; 0: none has. A broadcast that has one costs a span for each arbiter and for each handler,
-    /// and a recorded span costs several deliveries: where much is delivered, say 1,000. `cargo bench --bench insight -- --only traced` measures it.
+    /// and a recorded span costs several deliveries: [`trace_limit`](Self::trace_limit) bounds that.
     ///
     /// ```text
     /// pubsub.broadcast                 topic
@@ -71,6 +75,16 @@ impl Builder {
     /// A span ends when the last subscriber within it has taken the event or lost it. What a node receives has spans whenever its publisher's broadcast had one: `pubsub.receive` at the level INFO.
     pub fn trace_sampling(mut self, one_in: u32) -> Self {
         self.trace_one_in = one_in;
+        self
+    }
+
+    /// How many spans may begin in a second, about: a broadcast that comes when those of the last ones are more than a second's worth has none. It has
+    /// all of its own or none, so a broadcast to more handlers than that has them, and those after it have none until the time for them has passed.
+    /// [`TRACE_LIMIT_DEFAULT`](Self::TRACE_LIMIT_DEFAULT), unless told otherwise; [`u32::MAX`] is as good as no limit.
+    ///
+    /// A node that is sent more traces than that leaves out its part of some. `cargo bench --bench insight -- --only traced` measures what they cost.
+    pub fn trace_limit(mut self, spans_per_second: u32) -> Self {
+        self.trace_spans = spans_per_second;
         self
     }
 
@@ -146,7 +160,7 @@ impl Builder {
         if self.port_events == 0 || self.port_events > Self::PORT_CAPACITY_MAX {
             return Err(BuildError::PortCapacity { capacity: self.port_events, max: Self::PORT_CAPACITY_MAX });
         }
-        let (retention, shared) = (self.retention?, Arc::new(Shared::new(self.port_events)));
+        let (retention, shared) = (self.retention?, Arc::new(Shared::new(self.port_events, self.trace_spans)));
         if let (None, Some(pattern)) = (&self.store, retention.first()) {
             return Err(BuildError::RetainsNoLog { pattern });
         }

@@ -24,6 +24,7 @@ use actix::dev::ToEnvelope;
 use crate::cluster::NodeInfo;
 use crate::cluster::hub::Hub;
 use crate::event::Event;
+use crate::event::Traced;
 use crate::feed::Done;
 use crate::feed::Feed;
 use crate::feed::types::Types;
@@ -97,7 +98,7 @@ impl Default for PubSub {
 impl PubSub {
     /// A pub/sub with the default settings. Starts nothing yet: an arbiter's registry starts at the first subscription there.
     pub fn new() -> Self {
-        let shared = Arc::new(Shared::new(Builder::PORT_CAPACITY_DEFAULT));
+        let shared = Arc::new(Shared::new(Builder::PORT_CAPACITY_DEFAULT, Builder::TRACE_LIMIT_DEFAULT));
         Self::of(shared, Sampling::one_in(1), Types::default(), None, None)
     }
 
@@ -127,8 +128,10 @@ impl PubSub {
         &self.handle.shared
     }
 
-    fn sampling(&self) -> &Sampling {
-        &self.handle.sampling
+    /// The span of a broadcast, if it has one.
+    #[inline]
+    fn span(&self, topic: &Topic) -> Traced {
+        self.handle.sampling.broadcast(topic, &self.shared().spans)
     }
 
     pub(crate) fn feed(&self) -> Option<&Arc<Feed>> {

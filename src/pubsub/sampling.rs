@@ -2,12 +2,13 @@
 
 use crate::event::Traced;
 use crate::event::traced;
+use crate::local::budget::Budget;
 use crate::observe;
 use crate::sync::AtomicU64;
 use crate::sync::Ordering;
 use crate::topic::Topic;
 
-/// One broadcast in so many has a span, where anyone records them.
+/// One broadcast in so many has a span, where anyone records them and the budget allows it.
 #[derive(Debug)]
 pub(crate) struct Sampling {
     /// 0: none.
@@ -22,15 +23,19 @@ impl Sampling {
 
     /// The span of a broadcast, if it has one. One comparison where nobody records spans.
     #[inline]
-    pub(crate) fn broadcast(&self, topic: &Topic) -> Traced {
-        if observe::broadcast_spans_enabled() { self.sample(topic) } else { None }
+    pub(crate) fn broadcast(&self, topic: &Topic, budget: &Budget) -> Traced {
+        if observe::broadcast_spans_enabled() { self.sample(topic, budget) } else { None }
     }
 
     #[cold]
-    fn sample(&self, topic: &Topic) -> Traced {
+    fn sample(&self, topic: &Topic, budget: &Budget) -> Traced {
         if self.one_in == 0 || !self.broadcasts.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.one_in.into()) {
             return None;
         }
-        if observe::is_recording() { None } else { traced(observe::broadcast_span(topic)) }
+        if observe::is_recording() || !budget.allows() {
+            return None;
+        }
+        budget.charge(1);
+        traced(observe::broadcast_span(topic))
     }
 }

@@ -202,6 +202,30 @@ fn of_so_many_broadcasts_one_has_a_span_and_so_have_its_handlers() {
 }
 
 #[test]
+fn broadcasts_beyond_the_limit_of_spans_have_none_and_those_within_it_have_all_of_theirs() {
+    let (recorded, _guard) = Recorded::new(Level::DEBUG);
+    system(async {
+        // Each broadcast has one span, one of its delivery and three of handlers: 5.
+        for (limit, spanned) in [(0, 0..=0), (25, 6..=8), (1, 1..=1), (u32::MAX, 50..=50)] {
+            recorded.spans.lock().unwrap().clear();
+            let pubsub = PubSub::builder().trace_limit(limit).build().unwrap();
+            let probes: Vec<_> = (0..3).map(|_| Probe::start_new()).collect();
+            for (probe, _) in &probes {
+                subscribe(&pubsub, probe, "t").await;
+            }
+            for value in 0..50 {
+                pubsub.local_broadcast("t", Note(value)).unwrap();
+            }
+            until("they are handled", || probes.iter().all(|(_, log)| log.len() == 50)).await;
+            let [broadcasts, deliveries, handlers] =
+                ["pubsub.broadcast", "pubsub.deliver", "pubsub.handle"].map(|name| recorded.within(name).len());
+            assert!(spanned.contains(&broadcasts), "{broadcasts} of 50 have a span, with a limit of {limit} a second");
+            assert_eq!([deliveries, handlers], [broadcasts, 3 * broadcasts]);
+        }
+    });
+}
+
+#[test]
 fn where_nobody_records_them_no_span_is_made() {
     let (recorded, _guard) = Recorded::new(Level::INFO);
     system(async {
