@@ -3,6 +3,7 @@
 #
 #   sh benches/run.sh                          everything, some 35 minutes on 2 cores after the build
 #   sh benches/run.sh quick                    fewer rounds and sizes, some 10 minutes
+#   sh benches/run.sh again                    beside the last run: RESULTS.md says which ratios differ by more than a fourth
 #   sh benches/run.sh --only fanout,cluster    these two; the sections of the others stay as they are
 #
 # What it needs it installs, on Debian and its like; elsewhere it says what is missing, and a peer that is not there is left out. Leave the machine alone meanwhile.
@@ -13,11 +14,13 @@ step() { printf '\n==> %s\n' "$*"; }
 
 only=""
 effort=full
+results=benches/results
 while [ $# -gt 0 ]; do
     case "$1" in
         quick) effort=quick ;;
+        again) results=benches/results/again ;;
         --only) only="${2:-}"; shift ;;
-        *) echo "usage: sh benches/run.sh [quick] [--only NAME,..]" >&2; exit 2 ;;
+        *) echo "usage: sh benches/run.sh [quick] [again] [--only NAME,..]" >&2; exit 2 ;;
     esac
     shift
 done
@@ -66,8 +69,8 @@ section() {
     start="$(date +%s)"
     # shellcheck disable=SC2086 # they are words
     if cargo bench --quiet --all-features --bench "$2" -- $arguments --json "$folder/$1.jsonl"; then
-        mkdir -p benches/results
-        mv "$folder/$1.jsonl" "benches/results/$1.jsonl"
+        mkdir -p "$results"
+        mv "$folder/$1.jsonl" "$results/$1.jsonl"
     else
         failed="$failed $1"
     fi

@@ -2,7 +2,7 @@
 //! Run it by `cargo bench --all-features --bench report`; `sh benches/run.sh` does, after the benches. It measures nothing.
 //!
 //! ```text
-//! benches/results/*.jsonl ──► RESULTS.md, plots/*.svg
+//! benches/results/*.jsonl ──► RESULTS.md, plots/*.svg; again/*.jsonl there, of a second run: which of its ratios differ
 //!            │
 //!            └─ benches/report/texts/*.md, with {{keys}} for figures ──► README.md and src/docs/scaling.md, between their marks
 //! ```
@@ -15,6 +15,7 @@
     reason = "measured times and counts are far below 2^52, and plots a thousand points wide"
 )]
 
+mod again;
 #[path = "../common/mod.rs"]
 mod common;
 mod plot;
@@ -37,10 +38,11 @@ fn main() {
         println!("report: nothing is recorded in benches/results; `sh benches/run.sh` does that");
         return;
     }
+    let again = read::all(&root.join("benches/results/again"));
     let plots = plots::draw(&sections);
     let mut files: Vec<(PathBuf, String)> =
         plots.iter().map(|plot| (root.join("benches/plots").join(format!("{}.svg", plot.name)), plot.svg.clone())).collect();
-    files.push((root.join("benches/RESULTS.md"), results::write(&sections, &plots)));
+    files.push((root.join("benches/RESULTS.md"), results::write(&sections, &again, &plots)));
     files.extend(texts::fill(root, &sections));
     let mut stale = Vec::new();
     for (path, text) in &files {

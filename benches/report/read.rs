@@ -111,6 +111,11 @@ impl Section {
         self.rows.iter().find(same)
     }
 
+    /// What a row of another run was here.
+    pub(crate) fn same(&self, row: &Row) -> Option<&Row> {
+        self.beside(row, &row.peer)
+    }
+
     /// How many times as much as another peer: the median of the rounds' ratios.
     pub(crate) fn ratio(&self, row: &Row, peer: &str) -> Option<f64> {
         let base = self.beside(row, peer)?;

@@ -2,14 +2,16 @@
 
 use std::fmt::Write;
 
+use crate::again;
 use crate::plots::Drawn;
 use crate::read;
 use crate::read::Row;
 use crate::read::Section;
 
-pub(crate) fn write(sections: &[Section], plots: &[Drawn]) -> String {
+pub(crate) fn write(sections: &[Section], again: &[Section], plots: &[Drawn]) -> String {
     let mut text = HEAD.to_owned();
     runs(&mut text, sections);
+    text.push_str(&again::write(sections, again));
     for section in sections {
         writeln!(text, "\n## {}\n\n```sh\n{}\n```", section.name, section.begin.command).expect("a string takes it");
         if section.end.is_none() {

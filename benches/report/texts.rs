@@ -9,6 +9,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::read;
+use crate::read::Row;
 use crate::read::Section;
 
 const TEXTS: [(&str, &str, &str); 2] = [
@@ -37,6 +38,24 @@ pub(crate) fn fill(root: &Path, sections: &[Section]) -> Vec<(PathBuf, String)> 
         files.push((path, format!("{before}{begin}{filled}{end}{after}")));
     }
     files
+}
+
+/// The ratios that the texts name: the section, the row, and what it is a multiple of.
+pub(crate) fn ratios(sections: &[Section]) -> Vec<(&str, &Row, String)> {
+    let mut ratios = Vec::new();
+    for (_, _, text) in TEXTS {
+        let text = unrolled(text);
+        for key in text.split("{{").skip(1).filter_map(|rest| rest.split_once("}}")).map(|(key, _)| key) {
+            let Some((key, what)) = key.split_once("->") else { continue };
+            let key: Vec<&str> = key.split(';').map(str::trim).collect();
+            let Some((section, row)) = read::row(sections, &key) else { continue };
+            match what.trim() {
+                "ratio" => ratios.push((section.name.as_str(), row, row.base.clone())),
+                what => ratios.extend(what.strip_prefix("over ").map(|peer| (section.name.as_str(), row, peer.to_owned()))),
+            }
+        }
+    }
+    ratios
 }
 
 fn filled(sections: &[Section], text: &str, missing: &mut Vec<String>) -> String {
