@@ -88,7 +88,7 @@ impl Dirty {
 
 impl Watches {
     /// Any topic may have moved.
-    #[cfg(feature = "redis")]
+    #[cfg(any(feature = "embedded", feature = "redis"))]
     pub(crate) fn moved_all(&self) {
         let topics: Vec<_> = lock(&self.topics).keys().cloned().collect();
         for topic in topics {

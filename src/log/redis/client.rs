@@ -52,7 +52,7 @@ pub(super) struct Shared {
     pub(super) sizes: Sizes,
     nonces: (u64, AtomicU64),
     /// The thread that both links live on.
-    _home: Home,
+    pub(super) home: Home,
 }
 
 /// What may be done when an answer is lost.
@@ -135,7 +135,7 @@ impl Shared {
             gates: Gates::default(),
             sizes: Sizes::default(),
             nonces: (RandomState::new().hash_one(std::process::id()), AtomicU64::new(0)),
-            _home: home,
+            home,
         }))
     }
 

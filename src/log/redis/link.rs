@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio::time::timeout;
 use tokio::time::timeout_at;
@@ -49,6 +50,29 @@ impl Home {
             runtime.shutdown_background();
         })?;
         Ok(Self { handle, _stop: stop })
+    }
+
+    /// Does `work` on that thread, until it is done or nobody waits for it any more.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        struct Abort(AbortHandle);
+        impl Drop for Abort {
+            fn drop(&mut self) {
+                self.0.abort();
+            }
+        }
+        let task = self.handle.spawn(work);
+        let _abort = Abort(task.abort_handle());
+        match task.await {
+            Ok(answer) => answer,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The thread ended.
+                Err(_) => Err(StoreError::Closed),
+            },
+        }
     }
 }
 

@@ -171,7 +171,9 @@ impl Store for RedisStore {
     }
 
     fn read<'a>(&'a self, topic: &'a Topic, from: Position, limit: Limit) -> StoreFuture<'a, Batch> {
-        at_topic(topic, self.shared.read(topic, from, limit))
+        // Where the reply was parsed: its thousands of values are freed where they were made, and only the entries go to another thread.
+        let (shared, of) = (Arc::clone(&self.shared), topic.clone());
+        at_topic(topic, self.shared.home.run(async move { shared.read(&of, from, limit).await }))
     }
 
     fn tail(&self) -> Box<dyn Tail> {
