@@ -81,7 +81,7 @@ section() {
 section fanout fanout "--rounds 5" "--rounds 2"
 section table table "--rounds 5" "--rounds 2"
 section memory memory "" ""
-section log log "--rounds 5" "--rounds 2"
+section log log "--rounds 5 --large" "--rounds 2"
 section jetstream jetstream "--rounds 3" "--rounds 1"
 section cluster cluster "--rounds 5" "--rounds 2"
 section transport transport "--rounds 5" "--rounds 2"
