@@ -13,8 +13,15 @@ use actix::Actor;
 use actix::Addr;
 
 /// One running `PubSub`: drawn at random when it is made, so that a restarted process is a new node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(u64);
+
+/// As everywhere else, so that one is found in a log however it was written there.
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeId({self})")
+    }
+}
 
 impl NodeId {
     pub(crate) fn random() -> Self {

@@ -122,8 +122,8 @@ pub(crate) fn link_down(engine: &'static str, node: &str, error: &dyn std::error
     warn!(target: TARGET, engine, node, error = %chain(error), "cluster link is down, it is tried again");
 }
 
-pub(crate) fn interest_differs(engine: &'static str, node: NodeId) {
-    error!(target: TARGET, engine, %node, "a node of this cluster has the other setting of peer_interest: the two do not meet");
+pub(crate) fn node_refused(other: NodeId, name: &str) {
+    error!(target: TARGET, %other, name, "a node of this cluster has the other setting of peer_interest: the two do not meet");
 }
 
 pub(crate) fn transport_panicked(engine: &'static str) {

@@ -93,7 +93,6 @@ pub(crate) struct Meeting {
 }
 
 impl Meeting {
-    /// Another process may take the port before zenoh does. Then the link fails, and the next one looks anew.
     fn zenoh(&self) -> Zenoh {
         let address = |port: &u16| format!("tcp/{}:{port}", Ipv4Addr::LOCALHOST);
         let free = self.ports.iter().find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, **port)).is_ok());
@@ -111,7 +110,16 @@ impl Transport for Meeting {
     }
 
     fn connect(&self, identity: &Identity, inbound: Inbound) -> Work<Result<Arc<dyn Link>, TransportError>> {
-        self.zenoh().connect(identity, inbound)
+        let (meeting, identity) = (self.clone(), identity.clone());
+        Box::pin(async move {
+            // Another process may take the port between our look and zenoh's listening: then there is another one to take.
+            for _ in &meeting.ports {
+                if let Ok(link) = meeting.zenoh().connect(&identity, inbound.clone()).await {
+                    return Ok(link);
+                }
+            }
+            meeting.zenoh().connect(&identity, inbound).await
+        })
     }
 }
 

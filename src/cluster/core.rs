@@ -49,6 +49,8 @@ pub(crate) struct Core {
     members: Members,
     /// Members of whom it was told that they are up.
     up: HashSet<NodeId>,
+    /// Of whom it was told that they and this node do not meet.
+    refused: HashSet<NodeId>,
     interest: Interest,
     /// The topics that are asked for, by their names.
     names: HashMap<Box<str>, Topic>,
@@ -87,10 +89,6 @@ pub(crate) enum Action {
     Deaf(NodeId),
     /// It does not listen to anything any more.
     Forget(NodeId),
-    /// A node of the same cluster tells its interest to nodes where this one tells it to the engine, or the other way round: it is no member.
-    Differs {
-        node: NodeId,
-    },
     /// A node asks how many subscribers there are.
     Count {
         to: NodeId,
@@ -142,6 +140,7 @@ impl Core {
             link: false,
             members: Members::new(timing.failure),
             up: HashSet::new(),
+            refused: HashSet::new(),
             interest: Interest::new(timing.linger),
             names: HashMap::new(),
             peers: Peers::default(),
@@ -164,6 +163,7 @@ impl Core {
     /// There is a link, and it takes what is sent to all and to this node.
     pub(crate) fn link_up(&mut self, now: Instant) {
         self.link = true;
+        self.refused.clear();
         self.actions.push_back(Action::Tell(ClusterEvent::LinkUp));
         self.heartbeat(now);
         if !self.caps.confirms_interest {
@@ -250,7 +250,10 @@ impl Core {
     fn hello_from(&mut self, node: NodeId, name: &str, tells: bool, now: Instant) {
         if tells == self.caps.confirms_interest {
             // Neither would hear what the other listens to, and each would believe that all is well.
-            self.actions.push_back(Action::Differs { node });
+            if self.refused.len() < REFUSED_MAX && self.refused.insert(node) {
+                let node = NodeInfo { id: node, name: name.chars().take(NAME_CHARS_MAX).collect::<String>().into() };
+                self.actions.push_back(Action::Tell(ClusterEvent::NodeRefused { node }));
+            }
             return;
         }
         // Anybody who has access to the engine can say that.
@@ -608,6 +611,8 @@ const MARKS_TOPICS_MAX: usize = 200;
 const NAME_CHARS_MAX: usize = 255;
 /// Other nodes; ten times as many as an engine would like.
 const NODES_MAX: usize = 10_000;
+/// Nodes that are told to be refused, of one link.
+const REFUSED_MAX: usize = 256;
 /// Origins that are no members of which the numbers are kept; about 2 MB on one topic.
 const STRANGERS_MAX: usize = 10_000;
 /// How many failure time-outs after a node was lost from sight its numbers are forgotten.

@@ -48,6 +48,12 @@ pub enum ClusterEvent {
         /// How that was noticed.
         reason: DownReason,
     },
+    /// A node of this cluster has the other setting of `peer_interest`: the two do not meet, and nothing crosses between them. Told once for each
+    /// after each [`LinkUp`](Self::LinkUp).
+    NodeRefused {
+        /// Which.
+        node: NodeInfo,
+    },
     /// This node is connected to the engine.
     LinkUp,
     /// This node is not connected to the engine any more: until [`LinkUp`](Self::LinkUp) nothing crosses. Told after each loss, and at the first try that failed.

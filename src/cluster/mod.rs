@@ -27,8 +27,8 @@
 //!
 //! Over zenoh and other meshes the relays tell each other what they listen to and confirm it to each other ([`TransportCaps::confirms_interest`]). A broadcast is one frame to each node
 //! that listens, and none where nobody does; frames that wait for one node go in one message. Each node knows the topics of all.
-//! `Redis::peer_interest` and `Nats::peer_interest` choose this for those engines; it suits a few nodes, up to about ten, with much to say. Nodes that chose differently do not meet, and
-//! say so in the log.
+//! `Redis::peer_interest` and `Nats::peer_interest` choose this for those engines; it suits a few nodes, up to about ten, with much to say. Nodes that chose differently do not meet:
+//! [`ClusterEvent::NodeRefused`] names each.
 //!
 #[cfg(any(feature = "nats", feature = "redis", feature = "zenoh"))]
 pub(crate) mod batch;

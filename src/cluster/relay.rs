@@ -624,7 +624,6 @@ impl Relay {
                 }
                 Action::Deaf(node) => self.hub.remote_deaf(node),
                 Action::Forget(node) => self.hub.remote_forget(node),
-                Action::Differs { node } => self.warn("differs", |engine| observe::interest_differs(engine, node)),
                 Action::Count { to, id, topic } => {
                     let subscribers = self.hub.shared.interest.subscribers(&topic) as u64;
                     self.core.answer_count(to, id, subscribers);
@@ -637,6 +636,9 @@ impl Relay {
     fn tell(&mut self, event: ClusterEvent) {
         observe::cluster_event(&event);
         self.hub.shared.incidents.add(incident(&event));
+        if let ClusterEvent::NodeRefused { node } = &event {
+            observe::node_refused(node.id, &node.name);
+        }
         if let ClusterEvent::Lost { events, .. } = &event {
             self.hub.counters.lost.add(*events);
         }
@@ -656,6 +658,7 @@ fn incident(event: &ClusterEvent) -> IncidentKind {
         ClusterEvent::NodeDown { node, reason } => {
             IncidentKind::NodeDown { node: node.id, name: node.name, reason: reason.to_string() }
         }
+        ClusterEvent::NodeRefused { node } => IncidentKind::NodeRefused { node: node.id, name: node.name },
         ClusterEvent::LinkUp => IncidentKind::LinkUp,
         ClusterEvent::LinkDown { reason } => IncidentKind::LinkDown { reason },
         ClusterEvent::Lost { origin, topic, events } => IncidentKind::Lost { origin, topic, events },

@@ -167,6 +167,13 @@ pub enum IncidentKind {
         /// What people call it.
         name: Arc<str>,
     },
+    /// A node of the cluster has the other setting of `peer_interest`: the two do not meet.
+    NodeRefused {
+        /// Which.
+        node: NodeId,
+        /// What people call it.
+        name: Arc<str>,
+    },
     /// The connection to the cluster's engine is lost.
     LinkDown {
         /// Why.
@@ -213,6 +220,7 @@ impl IncidentKind {
             Self::LinkUp => 16,
             Self::Lost { .. } => 17,
             Self::UnknownMessage { .. } => 18,
+            Self::NodeRefused { .. } => 19,
         }
     }
 
@@ -328,7 +336,7 @@ impl Log {
 }
 
 /// What the kinds are called, in the order of [`IncidentKind`].
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 20] = [
     "panicked",
     "overflowed",
     "stuck",
@@ -348,6 +356,7 @@ const NAMES: [&str; 19] = [
     "link_up",
     "lost",
     "unknown_message",
+    "node_refused",
 ];
 /// Incidents that are kept.
 pub(crate) const KEPT_MAX: usize = 256;
@@ -404,6 +413,7 @@ mod tests {
             IncidentKind::LinkUp,
             IncidentKind::Lost { origin: node, topic: None, events: 0 },
             IncidentKind::UnknownMessage { topic, message: text() },
+            IncidentKind::NodeRefused { node, name: Arc::from("") },
         ];
         assert_eq!(kinds.each_ref().map(IncidentKind::name), NAMES);
         for kind in kinds {

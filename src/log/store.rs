@@ -239,7 +239,7 @@ impl Caps {
 pub enum Durability {
     /// Gone with the process.
     Memory,
-    /// Handed to the system or the server; on disk some time later. A crash of that machine may lose the last of it.
+    /// On disk a moment later. A crash may lose the last of it.
     Relaxed,
     /// On disk.
     Synced,

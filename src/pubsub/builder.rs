@@ -80,7 +80,7 @@ impl Builder {
 
     /// How many spans may begin in a second, about: a broadcast that comes when those of the last ones are more than a second's worth has none. It has
     /// all of its own or none, so a broadcast to more handlers than that has them, and those after it have none until the time for them has passed.
-    /// [`TRACE_LIMIT_DEFAULT`](Self::TRACE_LIMIT_DEFAULT), unless told otherwise; [`u32::MAX`] is as good as no limit.
+    /// A second's worth may come at once. [`TRACE_LIMIT_DEFAULT`](Self::TRACE_LIMIT_DEFAULT), unless told otherwise; 0: none has; [`u32::MAX`] is as good as no limit.
     ///
     /// A node that is sent more traces than that leaves out its part of some. `cargo bench --bench insight -- --only traced` measures what they cost.
     pub fn trace_limit(mut self, spans_per_second: u32) -> Self {

@@ -36,7 +36,7 @@ pub(crate) enum Content {
 
 /// The object as it came.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Said<'a> {
     #[serde(borrow)]
     r#type: Cow<'a, str>,

@@ -127,6 +127,10 @@ impl ResponseError for Refusal {
             // RFC 9110, section 11.6.1: a 401 names a scheme.
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            // RFC 6455, section 4.4: the version that is spoken here.
+            response.insert_header((header::SEC_WEBSOCKET_VERSION, WEBSOCKET_VERSION));
+        }
         response.insert_header((header::CACHE_CONTROL, "no-store")).json(self)
     }
 }
@@ -253,6 +257,9 @@ macro_rules! refuse {
 }
 
 refuse!(TopicError; EntryIdError; SubscribeError; BroadcastError<M>, of M; StoreError; AppendError; FollowError; ConsumeError);
+
+/// That of RFC 6455.
+pub(crate) const WEBSOCKET_VERSION: &str = "13";
 
 #[cfg(test)]
 mod tests {

@@ -16,6 +16,8 @@ use actix_http::ws::Item;
 use actix_web::HttpRequest;
 use actix_web::HttpResponse;
 use actix_web::Route;
+use actix_web::http::StatusCode;
+use actix_web::http::header;
 use actix_web::web;
 use actix_web_actors::ws;
 use actix_web_actors::ws::CloseCode;
@@ -36,7 +38,9 @@ use crate::web::frames::FrameGuard;
 use crate::web::frames::HeadError;
 use crate::web::frames::Refused;
 use crate::web::messages::Publish;
+use crate::web::origin::shorten;
 use crate::web::refusal::Refusal;
+use crate::web::refusal::WEBSOCKET_VERSION;
 use crate::web::session::Endpoint;
 use crate::web::session::Incoming;
 use crate::web::session::Outgoing;
@@ -157,8 +161,18 @@ impl WebSocket {
     /// Answers a handshake, with an actor that drives the session. For a handler of your own; [`route`](Self::route) is one.
     ///
     /// # Errors
-    /// As [`session`](Self::session), and 400 for what is no handshake (RFC 6455, section 4.2.1).
+    /// As [`session`](Self::session), 426 for another version than 13, and 400 for what else is no handshake (RFC 6455, section 4.2.1).
     pub async fn respond(&self, request: &HttpRequest, body: web::Payload) -> Result<HttpResponse, Refusal> {
+        // actix-http takes drafts of it, too.
+        if let Some(version) = request.headers().get(header::SEC_WEBSOCKET_VERSION)
+            && version != WEBSOCKET_VERSION
+        {
+            let told = format!(
+                "WebSocket version is {:?}, it must be {WEBSOCKET_VERSION}",
+                shorten(&String::from_utf8_lossy(version.as_bytes()))
+            );
+            return Err(Refusal::new(StatusCode::UPGRADE_REQUIRED, "handshake", told));
+        }
         let session = self.session(request).await?;
         let limits = Policy::of(&self.pubsub).limits;
         let refused = Refused::default();

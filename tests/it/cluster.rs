@@ -10,6 +10,7 @@ use actix::prelude::*;
 use actix_pubsub::BroadcastError;
 use actix_pubsub::Builder;
 use actix_pubsub::EventStream;
+use actix_pubsub::IncidentKind;
 use actix_pubsub::PubSub;
 use actix_pubsub::cluster::ClusterEvent;
 use actix_pubsub::cluster::ClusterOptions;
@@ -398,6 +399,23 @@ macro_rules! promises {
             });
         }
     )+};
+}
+
+#[test]
+fn a_node_with_the_other_setting_of_interest_is_an_event_and_an_incident_on_both_sides() {
+    System::new().block_on(async {
+        let network = Memory::new();
+        let one = PubSub::builder().cluster(network.clone()).build().unwrap();
+        let other = PubSub::builder().cluster(network.peer_interest()).build().unwrap();
+        for (here, there) in [(&one, &other), (&other, &one)] {
+            let refused = || here.incidents().into_iter().find(|of| of.what.name() == "node_refused");
+            until("it is told", || refused().is_some()).await;
+            let refused = refused().unwrap();
+            let IncidentKind::NodeRefused { node, .. } = &refused.what else { panic!("{refused:?}") };
+            assert_eq!((*node, refused.times), (there.node(), 1), "once, however often it says that it is here");
+            assert!(here.nodes().is_empty());
+        }
+    });
 }
 
 #[test]

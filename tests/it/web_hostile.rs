@@ -266,12 +266,16 @@ fn what_is_no_handshake_is_the_clients_mistake() {
         write!(socket, "GET /ws HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\r\n", server.addr).unwrap();
         let mut answer = String::new();
         socket.read_to_string(&mut answer).unwrap();
+        assert!(!answer.starts_with("HTTP/1.1 426 ") || answer.contains("\r\nsec-websocket-version: 13\r\n"), "{answer}");
         answer.split(' ').nth(1).unwrap().to_owned()
     };
     let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
     assert_eq!(of(""), "400");
     assert_eq!(of(upgrade), "400");
-    assert_eq!(of(&format!("{upgrade}Sec-WebSocket-Version: 12\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n")), "400");
+    for version in ["7", "8", "12", "14", "x"] {
+        let headers = format!("{upgrade}Sec-WebSocket-Version: {version}\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n");
+        assert_eq!(of(&headers), "426", "{version}");
+    }
     assert_eq!(of(&format!("{upgrade}Sec-WebSocket-Version: 13\r\n")), "400");
 }
 

@@ -26,6 +26,9 @@ use crate::log::Store;
 use crate::log::StoreError;
 use crate::log::Trim;
 use crate::log::embedded::EmbeddedStore;
+use crate::log::embedded::journal::Journal;
+use crate::log::embedded::journal::Record;
+use crate::log::embedded::row::StoreRow;
 use crate::topic::Topic;
 
 /// What was done to a disk.
@@ -530,6 +533,31 @@ fn embedded_says_full_keeps_reading_and_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn embedded_knows_that_a_record_for_which_there_was_no_room_is_not_there() {
+    let record = |commit: u64| {
+        let mut record = Record::default();
+        record.put(b"key", &[7; 5_000]);
+        record.put(&super::row::store_key(), &StoreRow { commits: commit, ..StoreRow::default() }.encode());
+        record.follow(commit, 0);
+        record
+    };
+    let tape = Tape::recording();
+    let mut journal = Journal::new(Arc::clone(&tape) as _, super::disk::JOURNAL_BYTES);
+    assert!(journal.write(record(1)).is_ok());
+    let used = tape.image.lock().unwrap().len() as u64;
+    // Neither what was begun nor what would erase it fits.
+    for room in [used, used + 512, used + 4_096] {
+        *tape.room.lock().unwrap() = Some(room);
+        let failed = journal.write(record(2)).unwrap_err();
+        assert!(matches!(failed.error, StoreError::Full { .. }) && !failed.is_there, "{} with room for {room}", failed.error);
+    }
+    *tape.room.lock().unwrap() = None;
+    // Written, and neither synced nor erased: nobody can know.
+    *tape.fail_in.lock().unwrap() = Some(1);
+    assert!(journal.write(record(2)).unwrap_err().is_there);
+}
+
+#[test]
 fn embedded_ids_increase_when_the_clock_steps_back_and_over_a_reopening() {
     use crate::log::Clock;
     actix::System::new().block_on(async {
@@ -551,6 +579,30 @@ fn embedded_ids_increase_when_the_clock_steps_back_and_over_a_reopening() {
             }
             store.close().await.unwrap();
         }
+    });
+}
+
+/// A hundred times what is promised; without a flush of its own it is as long as the work goes on.
+const WITHOUT_SYNC_MAX: Duration = Duration::from_secs(1);
+
+#[test]
+fn embedded_relaxed_appends_without_a_pause_are_on_disk_after_a_moment_each() {
+    actix::System::new().block_on(async {
+        let tape = Tape::recording();
+        let settings = super::shared::Settings { relaxed: true, ..EmbeddedStore::settings() };
+        let store = EmbeddedStore::open_on(Arc::clone(&tape) as _, settings).unwrap();
+        let t = topic("one");
+        let begin = std::time::Instant::now();
+        let (mut synced, mut since, mut longest) = (tape.at(), begin, Duration::ZERO);
+        while begin.elapsed() < Duration::from_secs(2) {
+            store.append(&t, Append::one(NewEntry::new("n", "x"))).await.unwrap();
+            let ops = tape.ops.lock().unwrap();
+            if ops[synced..].iter().any(|op| matches!(op, Op::Sync)) {
+                (synced, since) = (ops.len(), std::time::Instant::now());
+            }
+            longest = longest.max(since.elapsed());
+        }
+        assert!(longest < WITHOUT_SYNC_MAX, "{longest:?} without a sync");
     });
 }
 

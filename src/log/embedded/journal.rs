@@ -73,8 +73,21 @@ impl Journal {
             Err(error) => {
                 // Nobody can say what of it is on disk: so that it is not taken for one later, it must not be.
                 let erased = self.disk.write(disk::HEAD_BYTES + at, &[0; BLOCK]).and_then(|()| self.disk.sync_data());
-                Err(NoteError { error: disk::failed(error), is_there: erased.is_err() })
+                let is_there = erased.is_err() && self.may_hold(at, bytes.len());
+                Err(NoteError { error: disk::failed(error), is_there })
             }
+        }
+    }
+
+    /// Whether a record is at `at`, as the system has it: of one that was not written whole, for want of room, the disk cannot have more.
+    fn may_hold(&self, at: u64, len: usize) -> bool {
+        let mut found = vec![0; len];
+        let end = (disk::HEAD_BYTES + at).saturating_add(len as u64);
+        match self.disk.len() {
+            // It did not even grow.
+            Ok(file) if file < end => false,
+            Ok(_) => self.disk.read(disk::HEAD_BYTES + at, &mut found).is_err() || open(&found).is_some(),
+            Err(_) => true,
         }
     }
 

@@ -84,7 +84,9 @@ pub(super) fn run(shared: &Arc<Shared>, mut queue: mpsc::Receiver<Request>) {
         work.linger(&mut queue);
         work.finish(&|| queue.len());
         let mut failed = false;
-        if taken.is_none() {
+        // Requests that keep coming are no reason to leave what waits waiting.
+        let overdue = wake_at.is_some_and(|at| at <= Instant::now()) && shared.is_unsettled() && !work.committed;
+        if taken.is_none() || overdue {
             // Its warning is all there is to say: nobody waits for it.
             failed = work.flush(if shared.is_unsettled() { shared.level() } else { Level::Quick }).is_err();
         }
@@ -235,7 +237,8 @@ impl<'a> Work<'a> {
                     for topic in &moved {
                         self.shared.watches.moved(topic);
                     }
-                    self.committed |= !moved.is_empty();
+                    // In memory it settles nothing.
+                    self.committed |= !moved.is_empty() && !self.shared.settings.relaxed;
                     return;
                 }
                 Err(error) => error,

@@ -69,6 +69,7 @@ const INCIDENTS = {
   unknown_message: (of) => ["bad", "Has a name that no type here has", [of.topic, of.message], "Builder::message gives it one"],
   node_down: (of) => ["bad", "A node has gone", [of.name], `${of.node}: ${of.reason}`],
   node_up: (of) => ["good", "A node is here", [of.name], of.node],
+  node_refused: (of) => ["bad", "A node has the other setting of peer_interest: nothing crosses", [of.name], of.node],
   link_down: (of) => ["bad", "The link to the engine is lost", [], of.reason],
   link_up: () => ["good", "The link to the engine is there", []],
   lost: (of) => ["bad", "Broadcasts of another node did not arrive", [of.topic], `${many(of.events, "event", "events")} from ${of.origin}`],
