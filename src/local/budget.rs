@@ -1,8 +1,10 @@
 //! Budget: how many spans a second may be made. Pure but for its clock. Knows not what is spanned.
 
+// Not of `crate::sync`: it orders nothing.
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
 use crate::local::clock;
-use crate::sync::AtomicU64;
-use crate::sync::Ordering;
 
 /// Spans on credit: whoever makes some says so, and no more are begun than a second can pay for.
 ///
