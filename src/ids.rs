@@ -317,4 +317,17 @@ mod tests {
     fn two_nodes_differ() {
         assert_ne!(NodeId::random(), NodeId::random());
     }
+
+    #[test]
+    fn an_identity_that_is_fed_as_bytes_is_a_digest_of_all_of_them_and_even() {
+        let of = |bytes: &[u8]| {
+            let mut identity = AddrIdentity(0);
+            identity.write(bytes);
+            identity.finish()
+        };
+        let all: Vec<_> = [b"12345678a".as_slice(), b"12345678b", b"22345678a", b"a12345678"].map(of).into();
+        for (at, one) in all.iter().enumerate() {
+            assert!(one % 2 == 0 && *one != 0 && !all[..at].contains(one), "{all:?}");
+        }
+    }
 }

@@ -259,4 +259,12 @@ mod tests {
         assert_eq!(serde_json::to_string(&topic).unwrap(), r#""room:1""#);
         assert!(serde_json::from_str::<Topic>(r#""a*""#).unwrap_err().to_string().contains("'*' at byte 1"));
     }
+
+    #[test]
+    fn a_topic_is_its_name_in_every_form() {
+        let topic = Topic::parse("a:b").unwrap();
+        let forms = [topic.as_str(), topic.as_ref(), &*topic.to_string()].map(str::to_owned);
+        assert!(forms.iter().all(|form| form == "a:b" && topic == **form), "{forms:?}");
+        assert!(topic != *"a:c" && topic != *"");
+    }
 }
