@@ -48,8 +48,8 @@ pub enum ClusterEvent {
         /// How that was noticed.
         reason: DownReason,
     },
-    /// A node of this cluster has the other setting of `peer_interest`: the two do not meet, and nothing crosses between them. Told once for each
-    /// after each [`LinkUp`](Self::LinkUp).
+    /// A node of this cluster has the other setting of `peer_interest`: the two do not meet, and nothing crosses between them. Told once for each of the
+    /// first 256 after each [`LinkUp`](Self::LinkUp).
     NodeRefused {
         /// Which.
         node: NodeInfo,

@@ -546,8 +546,8 @@ impl Relay {
         let span = if frame.fields.traceparent.is_empty() || !budget.allows() {
             None
         } else {
-            budget.charge(1);
             let span = observe::receive_span(topic, frame.origin);
+            budget.charge(usize::from(!span.is_disabled()));
             trace::continue_in(&span, frame.fields.traceparent, frame.fields.tracestate);
             traced(span)
         };

@@ -33,7 +33,9 @@ impl Budget {
 
     /// So many were made.
     pub(crate) fn charge(&self, spans: usize) {
-        self.charge_at(clock::fine(), spans);
+        if spans > 0 {
+            self.charge_at(clock::fine(), spans);
+        }
     }
 
     fn charge_at(&self, now: u64, spans: usize) {

@@ -87,9 +87,10 @@ impl TopicPort {
     #[cold]
     fn delivery_of(&self, broadcast: &Span) -> Traced {
         let subscribers = self.subscribers();
-        // Its own, and one for each handler.
-        self.shard.shared.spans.charge(1 + subscribers);
         let span = observe::deliver_span(broadcast, &self.topic, self.shard.id(), subscribers);
+        // Its own, and one for each handler.
+        let handlers = if observe::broadcast_spans_enabled() { subscribers } else { 0 };
+        self.shard.shared.spans.charge(usize::from(!span.is_disabled()) + handlers);
         // Who records no deliveries may still record what the handlers do.
         traced(if span.is_disabled() { broadcast.clone() } else { span })
     }

@@ -128,8 +128,10 @@ impl ResponseError for Refusal {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
         if self.status == StatusCode::UPGRADE_REQUIRED {
-            // RFC 6455, section 4.4: the version that is spoken here.
-            response.insert_header((header::SEC_WEBSOCKET_VERSION, WEBSOCKET_VERSION));
+            // RFC 6455, section 4.4: the version that is spoken here; RFC 9110, section 15.5.22: a 426 names the protocol.
+            response
+                .insert_header((header::SEC_WEBSOCKET_VERSION, WEBSOCKET_VERSION))
+                .insert_header((header::UPGRADE, "websocket"));
         }
         response.insert_header((header::CACHE_CONTROL, "no-store")).json(self)
     }

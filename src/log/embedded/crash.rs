@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -9,10 +10,13 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::future::Either;
+use futures::future::select;
 use redb::StorageBackend;
 
 use crate::ids::EntryId;
 use crate::log::Append;
+use crate::log::Batch;
 use crate::log::Entry;
 use crate::log::Fetch;
 use crate::log::Group;
@@ -64,6 +68,8 @@ pub(super) struct Tape {
     pub(super) fail_in: Mutex<Option<u64>>,
     /// Only that one fails, not all after it.
     pub(super) fails_once: AtomicBool,
+    /// Writes work, syncs fail.
+    pub(super) syncs_fail: AtomicBool,
     pub(super) records: bool,
 }
 
@@ -88,6 +94,9 @@ impl Tape {
             *left -= 1;
         }
         drop(fail_in);
+        if matches!(op, Op::Sync) && self.syncs_fail.load(Ordering::Relaxed) {
+            return Err(io::Error::other("made to fail"));
+        }
         if let (Some(room), Op::Write(at, data)) = (*self.room.lock().unwrap(), &op)
             && at + data.len() as u64 > room
         {
@@ -456,6 +465,9 @@ fn fail_everywhere(open: fn(Arc<Tape>) -> Result<EmbeddedStore, StoreError>) {
     });
 }
 
+/// Nothing takes this long to wake who waits.
+const WAKE_MAX: Duration = Duration::from_secs(10);
+
 #[test]
 fn embedded_finds_out_by_itself_what_became_of_an_append_and_wakes_who_waits_for_it() {
     actix::System::new().block_on(async {
@@ -481,15 +493,25 @@ fn embedded_finds_out_by_itself_what_became_of_an_append_and_wakes_who_waits_for
                     assert!(std::time::Instant::now() < deadline, "nobody finds out");
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
+                // What it does besides is over, too: the next failure is not its.
+                store.sync().await.unwrap();
+                let there = store.info(&t).await.unwrap().entries > found;
+                // Who waits is told of nothing if nothing is there.
+                tokio::time::sleep(if there { WAKE_MAX } else { Duration::from_millis(20) }).await;
                 true
             };
-            let next = tokio::time::timeout(Duration::from_secs(3), tail.next(Limit::default()));
-            let (was_unknown, next) = futures::join!(append, next);
+            let next = pin!(tail.next(Limit::default()));
+            let (was_unknown, next) = match select(pin!(append), next).await {
+                Either::Left((was_unknown, _)) => (was_unknown, None),
+                Either::Right((batches, append)) => (append.await, Some(batches)),
+            };
             if !was_unknown {
                 break;
             }
             let there = store.info(&t).await.unwrap().entries;
-            let read = next.map_or(0, |batches| batches.unwrap().iter().map(|(_, batch)| batch.entries.len() as u64).sum());
+            let read = next.map_or(0, |batches: Result<Vec<(Topic, Batch)>, _>| {
+                batches.unwrap().iter().map(|(_, batch)| batch.entries.len() as u64).sum()
+            });
             assert_eq!(read, there - found, "who waits was not told of what is there, after {cut}");
             found = there;
         }
@@ -533,7 +555,7 @@ fn embedded_says_full_keeps_reading_and_goes_on_when_there_is_room() {
 }
 
 #[test]
-fn embedded_knows_that_a_record_for_which_there_was_no_room_is_not_there() {
+fn embedded_knows_of_a_record_for_which_there_was_no_room_that_it_is_not_there_and_of_one_not_synced_that_it_may_be() {
     let record = |commit: u64| {
         let mut record = Record::default();
         record.put(b"key", &[7; 5_000]);
@@ -542,19 +564,28 @@ fn embedded_knows_that_a_record_for_which_there_was_no_room_is_not_there() {
         record
     };
     let tape = Tape::recording();
+    // As in a file with a hole, where there is no room for what it already spans.
+    tape.set_len(1 << 20).unwrap();
     let mut journal = Journal::new(Arc::clone(&tape) as _, super::disk::JOURNAL_BYTES);
     assert!(journal.write(record(1)).is_ok());
-    let used = tape.image.lock().unwrap().len() as u64;
+    let used =
+        tape.ops.lock().unwrap().iter().map(|op| if let Op::Write(at, data) = op { at + data.len() as u64 } else { 0 }).max();
+    let used = used.unwrap();
     // Neither what was begun nor what would erase it fits.
-    for room in [used, used + 512, used + 4_096] {
+    for room in [used, used + 100] {
         *tape.room.lock().unwrap() = Some(room);
         let failed = journal.write(record(2)).unwrap_err();
         assert!(matches!(failed.error, StoreError::Full { .. }) && !failed.is_there, "{} with room for {room}", failed.error);
     }
     *tape.room.lock().unwrap() = None;
-    // Written, and neither synced nor erased: nobody can know.
-    *tape.fail_in.lock().unwrap() = Some(1);
-    assert!(journal.write(record(2)).unwrap_err().is_there);
+    // The disk may have what was written and not synced, and what erased it shows only until the power is cut.
+    for (fails_from, is_there) in [(1, true), (3, false)] {
+        tape.syncs_fail.store(fails_from == 1, Ordering::Relaxed);
+        *tape.fail_in.lock().unwrap() = (fails_from == 3).then_some(1);
+        tape.fails_once.store(true, Ordering::Relaxed);
+        let failed = journal.write(record(2)).unwrap_err();
+        assert_eq!(failed.is_there, is_there, "{}", failed.error);
+    }
 }
 
 #[test]

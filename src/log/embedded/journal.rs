@@ -64,8 +64,10 @@ impl Journal {
         let (at, blocks) = (self.end.unwrap_or_default(), record.blocks());
         let bytes = record.finish();
         debug_assert!(!bytes.is_empty() && at + blocks <= self.room);
-        let written = self.disk.write(disk::HEAD_BYTES + at, &bytes).and_then(|()| self.disk.sync_data());
-        match written {
+        let whole = self.disk.write(disk::HEAD_BYTES + at, &bytes);
+        // The disk may have any of it, whatever the system shows from here on.
+        let was_whole = whole.is_ok();
+        match whole.and_then(|()| self.disk.sync_data()) {
             Ok(()) => {
                 self.end = Some(at + blocks);
                 Ok(())
@@ -73,22 +75,16 @@ impl Journal {
             Err(error) => {
                 // Nobody can say what of it is on disk: so that it is not taken for one later, it must not be.
                 let erased = self.disk.write(disk::HEAD_BYTES + at, &[0; BLOCK]).and_then(|()| self.disk.sync_data());
-                let is_there = erased.is_err() && self.may_hold(at, bytes.len());
+                let is_there = erased.is_err() && (was_whole || self.may_hold(at, bytes.len()));
                 Err(NoteError { error: disk::failed(error), is_there })
             }
         }
     }
 
-    /// Whether a record is at `at`, as the system has it: of one that was not written whole, for want of room, the disk cannot have more.
+    /// Whether a record that was not written whole, for want of room, is at `at` all the same, as the system has it: the disk cannot have more.
     fn may_hold(&self, at: u64, len: usize) -> bool {
         let mut found = vec![0; len];
-        let end = (disk::HEAD_BYTES + at).saturating_add(len as u64);
-        match self.disk.len() {
-            // It did not even grow.
-            Ok(file) if file < end => false,
-            Ok(_) => self.disk.read(disk::HEAD_BYTES + at, &mut found).is_err() || open(&found).is_some(),
-            Err(_) => true,
-        }
+        self.disk.read(disk::HEAD_BYTES + at, &mut found).is_err() || open(&found).is_some()
     }
 
     /// The table on disk has everything.

@@ -70,6 +70,8 @@ pub(super) fn run(shared: &Arc<Shared>, mut queue: mpsc::Receiver<Request>) {
     let Ok(timer) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
     let mut requests = Vec::with_capacity(QUEUE_REQUESTS);
     let (mut wake_at, mut work) = (None, Work::new(shared));
+    // Of flushes, after one that failed.
+    let mut not_before = Instant::now();
     let closing = loop {
         let next = queue.recv_many(&mut requests, QUEUE_REQUESTS);
         let taken = match wake_at {
@@ -85,7 +87,9 @@ pub(super) fn run(shared: &Arc<Shared>, mut queue: mpsc::Receiver<Request>) {
         work.finish(&|| queue.len());
         let mut failed = false;
         // Requests that keep coming are no reason to leave what waits waiting.
-        let overdue = wake_at.is_some_and(|at| at <= Instant::now()) && shared.is_unsettled() && !work.committed;
+        let now = Instant::now();
+        let is_due = |at: Instant| at.max(not_before) <= now && !work.is_refusing(now);
+        let overdue = wake_at.is_some_and(is_due) && shared.is_unsettled() && !work.committed;
         if taken.is_none() || overdue {
             // Its warning is all there is to say: nobody waits for it.
             failed = work.flush(if shared.is_unsettled() { shared.level() } else { Level::Quick }).is_err();
@@ -95,11 +99,14 @@ pub(super) fn run(shared: &Arc<Shared>, mut queue: mpsc::Receiver<Request>) {
             break Some(reply);
         }
         let now = Instant::now();
+        if failed {
+            not_before = now + RETRY_AFTER;
+        }
         wake_at = match wake_at {
-            _ if failed => Some(now + RETRY_AFTER),
+            _ if failed => Some(not_before),
             // Something waits already, and nothing was committed that it could have ridden on.
-            Some(at) if at > now && shared.is_unsettled() && !work.committed => Some(at.min(now + FLUSH_AFTER)),
-            _ if shared.is_unsettled() => Some(now + FLUSH_AFTER),
+            Some(at) if at > now && shared.is_unsettled() && !work.committed => Some(at.min(now + FLUSH_AFTER).max(not_before)),
+            _ if shared.is_unsettled() => Some((now + FLUSH_AFTER).max(not_before)),
             _ if shared.walks() => Some(now + IDLE_AFTER),
             _ => None,
         };
@@ -135,6 +142,11 @@ struct Open {
 impl<'a> Work<'a> {
     fn new(shared: &'a Arc<Shared>) -> Self {
         Self { shared, open: Open::default(), pace: Pace::default(), committed: false, closing: None, refusing: None }
+    }
+
+    /// Whether the disk was full a moment ago, and finding that out was slow.
+    fn is_refusing(&self, now: Instant) -> bool {
+        self.refusing.as_ref().is_some_and(|(until, _)| now < *until)
     }
 
     /// Stages an append; everything else is a commit of its own, after those before it.
@@ -189,6 +201,7 @@ impl<'a> Work<'a> {
 
     fn other(&mut self, request: Request) {
         let shared = self.shared;
+        let before = shared.lock().store.commits;
         let known = shared.know();
         // Whoever asked may be gone: nothing is owed to it.
         match request {
@@ -205,7 +218,7 @@ impl<'a> Work<'a> {
             Request::Close(reply) => self.closing = Some(reply),
             Request::Append(_) | Request::Nudge => {}
         }
-        self.committed = true;
+        self.committed |= shared.lock().store.commits != before;
     }
 
     fn flush(&mut self, level: Level) -> Result<(), StoreError> {
@@ -213,7 +226,7 @@ impl<'a> Work<'a> {
         let flushed = known.and_then(|()| self.shared.commit(level, None, |_| Ok(())));
         self.committed |= flushed.is_ok();
         if let Err(error) = &flushed {
-            tracing::warn!(%error, "deliveries and acks are not on disk yet");
+            tracing::warn!(%error, "what is in memory is not on disk yet, it is tried again");
         }
         flushed
     }
