@@ -21,15 +21,17 @@ pub fn write(places: &Places, mutations: &[Mutation]) -> Result<(), String> {
     let mut kept = HashSet::new();
     for name in listed.split_terminator('\0') {
         let Ok(mut content) = fs::read(places.root.join(name)) else { continue };
-        if site::files(mutations).contains(&name) {
+        // What is no source is broken only while its mutation is on: see `Swapped`.
+        if name.ends_with(".rs") && site::files(mutations).contains(&name) {
             let source = String::from_utf8(content).map_err(|error| format!("{name}: {error}"))?;
             content = site::rewritten(&source, name, mutations)?.into_bytes();
         }
-        match name {
-            "src/lib.rs" => content.extend_from_slice(b"\nmod mutated;\n"),
-            // It compiles some of the modules a second time.
-            "tests/model.rs" => content.extend_from_slice(b"\n#[path = \"../src/mutated.rs\"]\nmod mutated;\n"),
-            _ => {}
+        // `model` compiles some of the modules a second time.
+        if name == "src/lib.rs" || name == "tests/model.rs" {
+            let path = if name == "src/lib.rs" { "" } else { "#[path = \"../src/mutated.rs\"]\n" };
+            let module = format!("\n{path}mod mutated;\n");
+            // What is broken leaves some things unused.
+            content = [b"#![allow(warnings)]\n", &content[..], module.as_bytes()].concat();
         }
         put(&places.copy.join(name), &content)?;
         kept.insert(places.copy.join(name));
@@ -38,6 +40,32 @@ pub fn write(places: &Places, mutations: &[Mutation]) -> Result<(), String> {
     put(&switch, SWITCH.as_bytes())?;
     kept.insert(switch);
     remove_others(&places.copy, &kept)
+}
+
+/// Files of a mutation that tests read while they run: the broken ones are there as long as this is.
+pub struct Swapped(Vec<(PathBuf, Vec<u8>)>);
+
+impl Swapped {
+    pub fn of(places: &Places, mutation: &Mutation) -> Result<Self, String> {
+        let mut whole = Self(Vec::new());
+        for site in mutation.sites.iter().filter(|site| site.is_data()) {
+            let path = places.copy.join(&site.file);
+            let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let broken = site::broken(&text, site).ok_or_else(|| format!("{} has not: {}", site.file, site.old))?;
+            whole.0.push((path.clone(), text.into_bytes()));
+            put(&path, broken.as_bytes())?;
+        }
+        Ok(whole)
+    }
+}
+
+impl Drop for Swapped {
+    fn drop(&mut self) {
+        for (path, text) in self.0.iter().rev() {
+            // The next run writes it anew.
+            let _ = put(path, text);
+        }
+    }
 }
 
 fn put(path: &Path, content: &[u8]) -> Result<(), String> {

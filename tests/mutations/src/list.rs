@@ -12,7 +12,7 @@
 //! survives: why no test fails              only where that is so
 //! ```
 //! An expression or a statement is put behind the switch as a whole. Where that does not fit, what stands there instead has the word `BROKEN` for the switch.
-//! A mutation of several places has several `file:`. `except: why` stands for the mutations of a row that has none.
+//! A file that is no source is one that tests read while they run. A mutation of several places has several `file:`. `except: why` stands for the mutations of a row that has none.
 
 use std::fs;
 use std::path::Path;
@@ -52,7 +52,19 @@ pub struct Exception {
     pub reason: String,
 }
 
+impl Site {
+    /// It is no source, but something that tests read while they run.
+    pub fn is_data(&self) -> bool {
+        !self.file.ends_with(".rs")
+    }
+}
+
 impl Mutation {
+    /// It is not in the build, but in a file while its tests run.
+    pub fn is_data(&self) -> bool {
+        self.sites.iter().any(Site::is_data)
+    }
+
     /// What it does, to know it again.
     pub fn text(&self) -> String {
         let sites = self.sites.iter().map(|site| format!("{}\n{}\n{}", site.file, site.old, site.broken));

@@ -60,6 +60,13 @@ pub fn rewritten(source: &str, file: &str, mutations: &[Mutation]) -> Result<Str
     Ok(text + &source[at..])
 }
 
+/// The text of a file that is no source, broken.
+pub fn broken(text: &str, site: &Site) -> Option<String> {
+    let found = find(text, site);
+    let place = found.first()?;
+    Some(format!("{}{}{}", &text[..place.start], site.broken, &text[place.end..]))
+}
+
 fn switched(number: usize, site: &Site, rest: &str) -> String {
     let (on, broken) = (format!("crate::mutated::on({number})"), &site.broken);
     if broken.contains("BROKEN") {

@@ -17,6 +17,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use crate::Places;
+use crate::copy::Swapped;
 use crate::guarantees::Test;
 use crate::list::Mutation;
 use crate::outcomes::End;
@@ -33,7 +34,7 @@ pub fn all(places: &Places, programs: &Programs, mutations: &[&Mutation], outcom
     let bench = Bench { places, programs, alone: RwLock::new(()) };
     let whole = Mutex::new(BTreeMap::new());
     each(&tests, |test| {
-        let outcome = bench.run(test, 0, WHOLE_MAX)?;
+        let outcome = bench.run(test, None, WHOLE_MAX)?;
         if outcome.end != End::Passed {
             return Err(format!("{} fails with nothing broken: {}", test.name, outcome.said));
         }
@@ -47,7 +48,7 @@ pub fn all(places: &Places, programs: &Programs, mutations: &[&Mutation], outcom
         let mut found = false;
         for test in &mutation.tests {
             let usual = whole.get(test).copied().unwrap_or_default();
-            let outcome = bench.run(test, mutation.number, Duration::from_secs_f64(usual * 5.0) + MORE)?;
+            let outcome = bench.run(test, Some(mutation), Duration::from_secs_f64(usual * 5.0) + MORE)?;
             found |= outcome.end != End::Passed;
             println!("    {:?} after {:.1} s: {} {}", outcome.end, outcome.seconds, test.name, outcome.said);
             outcomes.lock().unwrap_or_else(PoisonError::into_inner).set(mutation, test, outcome)?;
@@ -83,11 +84,14 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn run(&self, test: &Test, mutation: usize, limit: Duration) -> Result<Outcome, String> {
-        let is_alone = ALONE.iter().any(|name| test.program.starts_with(name) || test.name.starts_with(name));
+    fn run(&self, test: &Test, mutation: Option<&Mutation>, limit: Duration) -> Result<Outcome, String> {
+        let by_itself = ALONE.iter().any(|name| test.program.starts_with(name) || test.name.starts_with(name));
+        let is_alone = by_itself || mutation.is_some_and(Mutation::is_data);
         let _alone = is_alone.then(|| self.alone.write().unwrap_or_else(PoisonError::into_inner));
         let _beside = (!is_alone).then(|| self.alone.read().unwrap_or_else(PoisonError::into_inner));
         let (program, name) = self.programs.find(test)?;
+        let _swapped = mutation.map(|mutation| Swapped::of(self.places, mutation)).transpose()?;
+        let mutation = mutation.map_or(0, |mutation| mutation.number);
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let folder = self.places.own.join(format!("run-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
