@@ -75,6 +75,9 @@ cargo fmt --all --check
 step "clippy"
 cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
 
+step "mutations, whether their lists fit the source"
+cargo run --quiet -p mutations -- --check
+
 step "each feature alone"
 cargo hack --quiet check --each-feature --no-dev-deps
 

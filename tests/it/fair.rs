@@ -5,13 +5,19 @@ use std::rc::Rc;
 use std::time::Duration;
 use std::time::Instant;
 
+use actix::fut;
 use actix::prelude::*;
 use actix_pubsub::Event;
 use actix_pubsub::PubSub;
+use actix_pubsub::SubscribeOptions;
+use futures::channel::oneshot;
 
 use crate::support::Note;
+use crate::support::Probe;
+use crate::support::subscribe_with;
 use crate::support::system;
 use crate::support::until;
+use crate::support::within;
 
 struct Counter {
     pubsub: PubSub,
@@ -101,5 +107,28 @@ fn an_actor_flooded_by_its_own_arbiter_lets_others_run() {
         });
         other.await.unwrap();
         assert!(turns.get() >= 10_000 / 256, "others had a turn after every 256 events, {} in all", turns.get());
+    });
+}
+
+#[test]
+fn an_actor_with_a_backlog_lets_others_run() {
+    system(async {
+        let pubsub = PubSub::new();
+        let (probe, log) = Probe::start_new();
+        subscribe_with(&pubsub, &probe, "t", SubscribeOptions::new().capacity(10_000)).await;
+        let (release, released) = oneshot::channel::<()>();
+        within(&probe, move |_, ctx| ctx.wait(fut::wrap_future(async { released.await.unwrap() }))).await;
+        for value in 0..10_000 {
+            pubsub.broadcast("t", Note(value)).unwrap();
+        }
+        until("all of them wait for it", || pubsub.summary().waiting == 10_000).await;
+        release.send(()).unwrap();
+        let mut turns = 0;
+        while log.len() < 10_000 {
+            turns += usize::from(log.len() > 0);
+            crate::support::one_turn().await;
+        }
+        // Between two polls of the actor there is one of this at least, but for the last.
+        assert!(turns + 1 >= 10_000 / 256, "others had {turns} turns");
     });
 }

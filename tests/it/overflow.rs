@@ -164,6 +164,8 @@ fn a_stalled_subscriber_is_named_by_stats_and_costs_the_others_nothing() {
         let slow = stats.subscriptions.iter().max_by_key(|subscription| subscription.depth).unwrap();
         assert_eq!((slow.depth, slow.missed, slow.metadata.as_deref()), (100, 9_900, Some("the slow one")));
         assert!(slow.actor.ends_with("Probe"), "{}", slow.actor);
+        let stalled = || pubsub.stats().subscriptions.iter().any(|subscription| subscription.stalled_ms > 0);
+        until("how long it has taken nothing is told", stalled).await;
         assert_eq!(stats.subscriptions.iter().map(|subscription| subscription.depth).sum::<u64>(), 100);
         it.release.send(()).unwrap();
         until("it has caught up", || it.log.values().last() == Some(&10_000)).await;

@@ -114,7 +114,9 @@ impl Lists {
         match what {
             "row" => {
                 self.rowless();
-                let fits: Vec<_> = rows.iter().filter(|row| row.promise.starts_with(&value)).collect();
+                let whole = rows.iter().any(|row| row.promise == value);
+                let fits = |row: &&Row| if whole { row.promise == value } else { row.promise.starts_with(&value) };
+                let fits: Vec<_> = rows.iter().filter(fits).collect();
                 let [row] = fits[..] else { return Err(format!("{} rows begin so", fits.len())) };
                 // The row that is spoken of, until something is said of it.
                 self.exceptions.push(Exception { row: row.promise.clone(), reason: String::new() });

@@ -21,8 +21,11 @@ enum Verdict {
 }
 
 pub fn write(places: &Places, rows: &[Row], lists: &Lists, outcomes: &Outcomes) -> Result<(), String> {
-    let text = Report { rows, lists, outcomes }.text();
-    let path = places.root.join("tests/mutations/RESULTS.md");
+    let folder = places.root.join("tests/mutations");
+    let promises = folder.join("promises.txt");
+    let promises = fs::read_to_string(&promises).map_err(|error| format!("{}: {error}", promises.display()))?;
+    let text = Report { rows, lists, outcomes, promises: &promises }.text()?;
+    let path = folder.join("RESULTS.md");
     fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
@@ -30,13 +33,16 @@ struct Report<'a> {
     rows: &'a [Row],
     lists: &'a Lists,
     outcomes: &'a Outcomes,
+    /// `promises.txt`.
+    promises: &'a str,
 }
 
 impl Report<'_> {
-    fn text(&self) -> String {
+    fn text(&self) -> Result<String, String> {
         // Writing to a string does not fail.
         let mut text = HEAD.to_owned();
         self.totals(&mut text);
+        self.promises(&mut text)?;
         let mut section = "";
         for row in self.rows {
             if section != row.section {
@@ -46,7 +52,33 @@ impl Report<'_> {
             self.row(row, &mut text);
         }
         self.unfailed(&mut text);
-        text
+        Ok(text)
+    }
+
+    /// What was set out to be better, and how much of what keeps it was broken.
+    fn promises(&self, text: &mut String) -> Result<(), String> {
+        let _ = write!(text, "\n## What was set out\n\n| known leak of the model | promise | rows below: mutations found of those tried |\n|---|---|---|");
+        let mut rows = Vec::new();
+        for line in self.promises.lines() {
+            match line.split_once(": ") {
+                Some(("leak", leak)) => {
+                    let _ = write!(text, "{}\n| {leak} |", ended(&mut rows));
+                }
+                Some(("promise", promise)) => {
+                    let _ = write!(text, " {promise} |");
+                }
+                Some(("row", begin)) => {
+                    let row = self.rows.iter().find(|row| row.promise.starts_with(begin));
+                    let row = row.ok_or_else(|| format!("promises.txt: no row begins with {begin:?}"))?;
+                    let tried = self.of(row).filter(|mutation| self.verdict(mutation) != Verdict::Untried).count();
+                    let found = self.of(row).filter(|mutation| self.verdict(mutation) == Verdict::Found).count();
+                    rows.push(format!("{begin} …: {found} of {tried}"));
+                }
+                _ => {}
+            }
+        }
+        let _ = writeln!(text, "{}", ended(&mut rows));
+        Ok(())
     }
 
     fn totals(&self, text: &mut String) {
@@ -127,6 +159,13 @@ impl Report<'_> {
             (false, false) => Verdict::Untried,
         }
     }
+}
+
+/// The last cell of a promise.
+fn ended(rows: &mut Vec<String>) -> String {
+    let shown = if rows.is_empty() { String::new() } else { format!(" {} |", rows.join("; ")) };
+    rows.clear();
+    shown
 }
 
 fn shown(test: &Test, outcome: &Outcome) -> String {

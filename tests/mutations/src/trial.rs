@@ -53,7 +53,7 @@ pub fn all(places: &Places, programs: &Programs, mutations: &[&Mutation], outcom
             println!("    {:?} after {:.1} s: {} {}", outcome.end, outcome.seconds, test.name, outcome.said);
             outcomes.lock().unwrap_or_else(PoisonError::into_inner).set(mutation, test, outcome)?;
         }
-        println!("{}: {}", if found { "found" } else { "SURVIVED" }, mutation.name);
+        println!("{} {}: {}", if found { "found" } else { "SURVIVED" }, mutation.number, mutation.name);
         Ok(())
     })
 }
