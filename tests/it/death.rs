@@ -181,6 +181,7 @@ fn broadcasting_and_subscribing_while_dying_neither_aborts_nor_leaves_anything()
             pubsub.broadcast("t", Note(note)).unwrap();
             until("it is dead", || !addr.connected() && pubsub.subscribers("t") == 1).await;
             assert_eq!(pubsub.topics(), ["t"], "nothing it subscribed to while dying is left");
+            until("nor is it a subscriber without subscriptions", || pubsub.summary().subscribers == 1).await;
             until("its last words are heard", || log.values() == [note, 1, 2]).await;
         }
     });

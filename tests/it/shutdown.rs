@@ -179,9 +179,10 @@ fn who_waits_for_room_at_an_arbiter_that_ends_goes_on() {
         // It ends before it has another look at its port.
         arbiter.stop();
         assert_eq!(pubsub.broadcast("t", Note(1)).unwrap().full, 0);
-        let mut waiting = Box::pin(pubsub.broadcast_async("t", Note(2)));
+        let theirs = pubsub.clone();
+        let mut waiting = Box::pin(async move { theirs.broadcast_async("t", Note(2)).await.unwrap().ports });
         assert!(futures::poll!(&mut waiting).is_pending());
-        let ended = actix::spawn(waiting.map(|receipt| receipt.unwrap().ports));
+        let ended = actix::spawn(waiting);
         release.send(()).unwrap();
         until("it goes on", || ended.is_finished()).await;
         assert_eq!(ended.await.unwrap(), 0, "nobody has got it");

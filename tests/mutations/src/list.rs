@@ -133,7 +133,8 @@ impl Lists {
                 let row = self.last()?.row.clone();
                 let known = &rows.iter().find(|known| known.promise == row).ok_or("no row")?.tests;
                 for name in value.split(',').map(str::trim) {
-                    let test = known.iter().find(|test| test.name == name).ok_or_else(|| format!("{name} is no test of its row"))?;
+                    let test =
+                        known.iter().find(|test| test.name == name).ok_or_else(|| format!("{name} is no test of its row"))?;
                     self.last()?.tests.push(test.clone());
                 }
             }

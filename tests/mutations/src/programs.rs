@@ -20,11 +20,16 @@ struct Program {
 impl Programs {
     /// Builds those that have one of the tests.
     pub fn build<'a>(places: &Places, tests: impl Iterator<Item = &'a Test>) -> Result<Self, String> {
-        let names: BTreeSet<_> = tests.map(|test| test.program.as_str()).collect();
+        let tests: Vec<_> = tests.collect();
+        let names: BTreeSet<_> = tests.iter().map(|test| test.program.as_str()).collect();
         let mut cargo = Command::new("cargo");
         cargo.args(["test", "--quiet", "--no-run", "--all-features", "--message-format=json-render-diagnostics"]);
         for name in &names {
             let _ = if *name == "lib" { cargo.arg("--lib") } else { cargo.args(["--test", name]) };
+        }
+        // They run the example that they are named after.
+        for test in tests.iter().filter(|test| test.program == "examples") {
+            cargo.args(["--example", test.name.split('_').next().unwrap_or_default()]);
         }
         println!("building {}", names.iter().copied().collect::<Vec<_>>().join(", "));
         let built = cargo
@@ -49,15 +54,20 @@ impl Programs {
         Ok(Self(programs))
     }
 
-    /// The binary of a test, and its full name there.
-    pub fn find(&self, test: &Test) -> Result<(&PathBuf, &str), String> {
+    /// The binary of a test, and its full name there: several, where it is there once for each engine.
+    pub fn find(&self, test: &Test) -> Result<(&PathBuf, Vec<&str>), String> {
         let program = self.0.get(&test.program).ok_or_else(|| format!("cargo built no {}", test.program))?;
-        let ends = format!("::{}", test.name);
-        let fits = |known: &&String| **known == test.name || (known.ends_with(&ends) && known.starts_with(&test.module));
-        let of_file = program.tests.iter().find(fits);
-        let anywhere = || program.tests.iter().find(|known| known.ends_with(&ends));
-        let known = of_file.or_else(anywhere).ok_or_else(|| format!("{} has no test {}", test.program, test.name))?;
-        Ok((&program.path, known))
+        let (module, name) = test.name.rsplit_once("::").unwrap_or((&test.module, &test.name));
+        let ends = format!("::{name}");
+        let within = |begin: &str| {
+            let fits = |known: &&String| **known == test.name || (known.starts_with(begin) && known.ends_with(&ends));
+            program.tests.iter().filter(fits).map(String::as_str).collect::<Vec<_>>()
+        };
+        let mut known = within(module);
+        if known.is_empty() {
+            known = within("");
+        }
+        if known.is_empty() { Err(format!("{} has no test {}", test.program, test.name)) } else { Ok((&program.path, known)) }
     }
 }
 

@@ -47,7 +47,10 @@ impl Report<'_> {
         for row in self.rows {
             if section != row.section {
                 section = &row.section;
-                let _ = writeln!(text, "\n## {section}\n\n| promise | broken on purpose | the test that failed, and what it said |\n|---|---|---|");
+                let _ = writeln!(
+                    text,
+                    "\n## {section}\n\n| promise | broken on purpose | the test that failed, and what it said |\n|---|---|---|"
+                );
             }
             self.row(row, &mut text);
         }
@@ -57,7 +60,10 @@ impl Report<'_> {
 
     /// What was set out to be better, and how much of what keeps it was broken.
     fn promises(&self, text: &mut String) -> Result<(), String> {
-        let _ = write!(text, "\n## What was set out\n\n| known leak of the model | promise | rows below: mutations found of those tried |\n|---|---|---|");
+        let _ = write!(
+            text,
+            "\n## What was set out\n\n| known leak of the model | promise | rows below: mutations found of those tried |\n|---|---|---|"
+        );
         let mut rows = Vec::new();
         for line in self.promises.lines() {
             match line.split_once(": ") {
@@ -82,7 +88,10 @@ impl Report<'_> {
     }
 
     fn totals(&self, text: &mut String) {
-        let _ = writeln!(text, "| section | rows | rows with a mutation | mutations | found | survived, with a reason | survived | not tried |\n|---|---|---|---|---|---|---|---|");
+        let _ = writeln!(
+            text,
+            "| section | rows | rows with a mutation | mutations | found | survived, with a reason | survived | not tried |\n|---|---|---|---|---|---|---|---|"
+        );
         let mut sections: Vec<&str> = self.rows.iter().map(|row| row.section.as_str()).collect();
         sections.dedup();
         for section in sections {
@@ -141,7 +150,12 @@ impl Report<'_> {
         tests.sort();
         tests.dedup();
         let unfailed: Vec<_> = tests.iter().filter(|test| !failed(test)).map(|test| format!("* {}", test.shown())).collect();
-        let _ = writeln!(text, "\n## Tests that no mutation made fail\n\n{} of the {} that the rows name did fail.", tests.len() - unfailed.len(), tests.len());
+        let _ = writeln!(
+            text,
+            "\n## Tests that no mutation made fail\n\n{} of the {} that the rows name did fail.",
+            tests.len() - unfailed.len(),
+            tests.len()
+        );
         if !unfailed.is_empty() {
             let _ = writeln!(text, "Not seen to fail:\n\n{}", unfailed.join("\n"));
         }

@@ -46,7 +46,11 @@ pub fn rewritten(source: &str, file: &str, mutations: &[Mutation]) -> Result<Str
     }
     let ranges: Vec<_> = places.keys().collect();
     for two in ranges.windows(2).filter(|two| two[0].1 > two[1].0) {
-        wrong.push(format!("{file}: two mutations overlap: {:?} and {:?}", &source[two[0].0..two[0].1], &source[two[1].0..two[1].1]));
+        wrong.push(format!(
+            "{file}: two mutations overlap: {:?} and {:?}",
+            &source[two[0].0..two[0].1],
+            &source[two[1].0..two[1].1]
+        ));
     }
     if !wrong.is_empty() {
         return Err(wrong.join("\n"));
