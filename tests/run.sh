@@ -76,6 +76,7 @@ step "clippy"
 cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
 
 step "mutations, whether their lists fit the source"
+cargo test --quiet -p mutations
 cargo run --quiet -p mutations -- --check
 
 step "each feature alone"

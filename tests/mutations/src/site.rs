@@ -124,3 +124,41 @@ fn functions(source: &str, name: &str) -> Vec<Range<usize>> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mutation(number: usize, function: Option<&str>, old: &str, broken: &str) -> Mutation {
+        let site = Site { file: "a.rs".into(), function: function.map(str::to_owned), old: old.into(), broken: broken.into() };
+        let (name, row) = (format!("number {number}"), String::new());
+        Mutation { number, name, row, sites: vec![site], tests: Vec::new(), survives: None }
+    }
+
+    const SOURCE: &str = "fn one() {\n    a(1)\n        .b();\n    c\n}\n\nfn other() {\n    c\n}\n";
+
+    #[test]
+    fn expressions_and_statements_are_put_behind_their_switches_in_any_layout() {
+        let of = |mutations: &[Mutation]| rewritten(SOURCE, "a.rs", mutations).unwrap();
+        let statement = of(&[mutation(1, None, "a(1) .b();", "b();")]);
+        assert!(statement.contains("    if crate::mutated::on(1) { b(); } else { a(1)\n        .b(); }\n"), "{statement}");
+        let expression = of(&[mutation(2, Some("other"), "c", "d")]);
+        assert!(
+            expression.ends_with("    c\n}\n\nfn other() {\n    (if crate::mutated::on(2) { d } else { c })\n}\n"),
+            "{expression}"
+        );
+        let own = of(&[mutation(3, Some("one"), "a(1)", "a(1 + usize::from(BROKEN))")]);
+        assert!(own.contains("a(1 + usize::from(crate::mutated::on(3)))"), "{own}");
+        let both = of(&[mutation(4, Some("one"), "c", "d"), mutation(5, Some("one"), "c", "e")]);
+        assert!(both.contains("(if crate::mutated::on(5) { e } else { (if crate::mutated::on(4) { d } else { c }) })"), "{both}");
+    }
+
+    #[test]
+    fn a_text_that_is_not_there_or_twice_or_within_another_is_refused() {
+        let refused = |mutations: &[Mutation]| rewritten(SOURCE, "a.rs", mutations).unwrap_err();
+        assert!(refused(&[mutation(1, None, "c", "d")]).contains("has 2 times"));
+        assert!(refused(&[mutation(1, None, "c(", "d(")]).contains("has 0 times"));
+        let within = [mutation(1, None, "a(1) .b();", ""), mutation(2, Some("one"), ".b()", "")];
+        assert!(refused(&within).contains("overlap"));
+    }
+}
