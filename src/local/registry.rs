@@ -240,6 +240,41 @@ mod tests {
         });
     }
 
+    #[test]
+    fn who_waits_for_room_at_a_port_is_told_that_its_registry_ended() {
+        use crate::event::Head;
+        use crate::ids::SubscriberId;
+        use crate::local::options::SubscribeOptions;
+        use crate::local::port::Pushed;
+        use crate::local::shard::Shared;
+        use crate::topic::Topic;
+        use std::any::TypeId;
+        use std::sync::atomic::AtomicBool;
+
+        struct Told(AtomicBool);
+        impl std::task::Wake for Told {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+
+        let shard = Arc::new(Shared::new(1, 0)).add_shard(false).expect("it is open");
+        let topic = Topic::parse("t").expect("a valid name");
+        let seat = shard.sit(SubscriberId::unique(), || "test").unwrap_or_else(|_| panic!("a new seat"));
+        let message = (TypeId::of::<u64>(), "u64");
+        shard.subscribe(seat, &topic, message, &SubscribeOptions::new(), |_| 0).expect("the seat is there");
+        let port = shard.shared.interest.port(&topic, message.0, shard.id()).expect("it is announced");
+        let event = || Head::sole(topic.clone(), shard.shared.node, 1_u64, None);
+        assert_eq!(shard.port.push(&port, None, event()), Pushed::Queued);
+        let told = Arc::new(Told(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&told));
+        let mut cx = std::task::Context::from_waker(&waker);
+        assert!(shard.port.poll_push(&mut cx, &port, None, event()).is_pending());
+        shard.retire();
+        assert!(told.0.load(Ordering::Relaxed));
+        assert_eq!(shard.port.poll_push(&mut cx, &port, None, event()), Poll::Ready(Pushed::Closed));
+    }
+
     fn after(slice: &mut Slice, others: Duration) -> usize {
         let start = Instant::now();
         slice.yielded(start);

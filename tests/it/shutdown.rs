@@ -163,34 +163,6 @@ fn a_system_stopped_in_the_middle_of_a_storm_ends_without_a_hang_or_a_panic() {
 }
 
 #[test]
-fn who_waits_for_room_at_an_arbiter_that_ends_goes_on() {
-    system(async {
-        let pubsub = PubSub::builder().port_capacity(1).build().unwrap();
-        let arbiter = Arbiter::new();
-        let (probe, _) = Probe::start_on(&arbiter.handle());
-        subscribe(&pubsub, &probe, "t").await;
-        let (release, released) = std::sync::mpsc::channel::<()>();
-        let (tell, told) = oneshot::channel();
-        arbiter.spawn_fn(move || {
-            tell.send(()).unwrap();
-            released.recv().unwrap();
-        });
-        told.await.unwrap();
-        // It ends before it has another look at its port.
-        arbiter.stop();
-        assert_eq!(pubsub.broadcast("t", Note(1)).unwrap().full, 0);
-        let theirs = pubsub.clone();
-        let mut waiting = Box::pin(async move { theirs.broadcast_async("t", Note(2)).await.unwrap().ports });
-        assert!(futures::poll!(&mut waiting).is_pending());
-        let ended = actix::spawn(waiting);
-        release.send(()).unwrap();
-        until("it goes on", || ended.is_finished()).await;
-        assert_eq!(ended.await.unwrap(), 0, "nobody has got it");
-        arbiter.join().unwrap();
-    });
-}
-
-#[test]
 fn a_stream_that_has_read_everything_and_is_not_polled_does_not_keep_a_shutdown_from_ending() {
     system(async {
         let pubsub = PubSub::new();

@@ -27,10 +27,6 @@ impl Programs {
         for name in &names {
             let _ = if *name == "lib" { cargo.arg("--lib") } else { cargo.args(["--test", name]) };
         }
-        // They run the example that they are named after.
-        for test in tests.iter().filter(|test| test.program == "examples") {
-            cargo.args(["--example", test.name.split('_').next().unwrap_or_default()]);
-        }
         println!("building {}", names.iter().copied().collect::<Vec<_>>().join(", "));
         let built = cargo
             .current_dir(&places.copy)
@@ -40,6 +36,16 @@ impl Programs {
             .map_err(|error| format!("cargo: {error}"))?;
         if !built.status.success() {
             return Err("the mutated crate does not compile".into());
+        }
+        // They run the example that they are named after.
+        for test in tests.iter().filter(|test| test.program == "examples") {
+            let example = test.name.split('_').next().unwrap_or_default();
+            let mut cargo = Command::new("cargo");
+            cargo.args(["build", "--quiet", "--all-features", "--example", example]).current_dir(&places.copy);
+            let built = cargo.env("CARGO_TARGET_DIR", &places.target).status().map_err(|error| format!("cargo: {error}"))?;
+            if !built.success() {
+                return Err(format!("the example {example} does not compile"));
+            }
         }
         let mut programs = BTreeMap::new();
         for line in built.stdout.split(|byte| *byte == b'\n') {
