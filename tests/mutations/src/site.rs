@@ -40,7 +40,11 @@ pub fn rewritten(source: &str, file: &str, mutations: &[Mutation]) -> Result<Str
                 continue;
             };
             // Several mutations of the same text: one switch around the other.
-            let rest = places.remove(&(place.start, place.end)).unwrap_or_else(|| source[place.clone()].to_owned());
+            let known = places.remove(&(place.start, place.end));
+            if known.is_some() && site.broken.contains("BROKEN") {
+                wrong.push(format!("{file}: {:?} has a switch of its own in the place of another: {}", mutation.name, site.old));
+            }
+            let rest = known.unwrap_or_else(|| source[place.clone()].to_owned());
             places.insert((place.start, place.end), switched(mutation.number, site, &rest));
         }
     }
