@@ -181,6 +181,11 @@ mod tests {
             prop_assert_eq!(name(&one) == name(&other), one == other);
             let tail = name(&one)["actix-pubsub/c/t/".len()..].to_owned();
             prop_assert!(tail.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_:=@+~%".contains(&byte)));
+            // What looks like it is not it.
+            let alike = [tail, one.replace(|c: char| !c.is_ascii_alphanumeric(), "_")];
+            for alike in alike.into_iter().filter(|alike| alike.len() <= Topic::BYTES_MAX) {
+                prop_assert_eq!(name(&alike) == name(&one), alike == one);
+            }
         }
     }
 }

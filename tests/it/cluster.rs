@@ -359,6 +359,8 @@ async fn a_message_too_long_for_a_frame_is_given_back_and_goes_nowhere(engine: &
     assert!(bytes > max && limit == max && message.0.len() == max);
     // The longest that fits: a name in MessagePack is 5 bytes longer than its text, and the newtype is nothing.
     let longest = max - (bytes - max);
+    let refused = nodes[0].broadcast("t", Word("z".repeat(longest + 1))).unwrap_err();
+    assert!(matches!(refused, BroadcastError::TooLarge { bytes, .. } if bytes == max + 1), "{refused}");
     nodes[0].broadcast("t", Word("y".repeat(longest))).unwrap();
     for mut stream in [here, there] {
         let event = actix::clock::timeout(Duration::from_secs(20), stream.next()).await.expect("in time").unwrap();

@@ -116,6 +116,17 @@ fn counters_balance_after_churn_deaths_and_overflow_on_four_arbiters() {
         let after = pubsub.stats();
         assert!(after.discarded > stats.discarded);
         assert_balanced(&after);
+        for arbiter in homes {
+            arbiter.stop();
+            arbiter.join().unwrap();
+        }
+        let end = pubsub.stats();
+        assert_eq!(
+            (end.arbiters.len(), end.addressed, end.delivered),
+            (0, after.addressed, after.delivered),
+            "what was counted stays"
+        );
+        assert_balanced(&end);
     });
 }
 
@@ -140,6 +151,14 @@ fn what_a_subscription_counts_is_what_was_published_to_it() {
         let topic = &pubsub.stats().by_topic[0];
         assert_eq!((topic.topic.as_str(), topic.subscribers, topic.events, topic.backlog), ("t", 1, 100, 6));
         assert_balanced(&pubsub.stats());
+        // An actor is given several at once.
+        let (probe, log) = Probe::start_new();
+        let of = subscribe(&pubsub, &probe, "many").await;
+        for note in 0..10 {
+            pubsub.local_broadcast("many", Note(note)).unwrap();
+        }
+        until("it has them", || log.len() == 10 && at_rest(&pubsub)).await;
+        assert_eq!(of.stats().map(|of| (of.delivered, of.missed, of.depth)), Some((10, 0, 0)));
     });
 }
 
@@ -256,11 +275,14 @@ fn a_death_by_panic_is_an_incident_with_the_actor_and_what_it_left_behind() {
         subscribe(&pubsub, &victim, "another").await;
         let (quiet, _) = Probe::start_with(|_, ctx| ctx.stop());
         subscribe(&pubsub, &quiet, "t").await;
-        pubsub.local_broadcast("t", Note(1)).unwrap();
+        for note in 1..=5 {
+            pubsub.local_broadcast("t", Note(note)).unwrap();
+        }
         until("both are gone", || pubsub.subscribers("t") == 0).await;
         let incidents = pubsub.incidents();
         assert_eq!(incidents.len(), 1, "who stops is none: {incidents:?}");
-        let IncidentKind::Panicked { actor, subscriptions, .. } = &incidents[0].what else { panic!("{incidents:?}") };
+        let IncidentKind::Panicked { actor, subscriptions, discarded } = &incidents[0].what else { panic!("{incidents:?}") };
+        assert_eq!(*discarded, 4, "what was behind the one that killed it");
         assert!(actor.ends_with("support::Probe"), "{actor}");
         assert_eq!((*subscriptions, incidents[0].times, pubsub.summary().incidents), (2, 1, 1));
     });
