@@ -135,7 +135,7 @@ mod tests {
     fn frames_to_one_node_go_together_and_stay_in_order() {
         let messages = check(vec![to(1, b"a"), to(2, b"b"), to(1, b""), to(2, b"d")]);
         assert_eq!(messages, [(node(1), vec![b"a".to_vec(), vec![]]), (node(2), vec![b"b".to_vec(), b"d".to_vec()])]);
-        let large = [b'l'; BATCH_BYTES * 2 / 3];
+        let large = vec![b'l'; BATCH_BYTES * 2 / 3];
         let messages = check(vec![to(1, b"a"), to(1, &large), to(1, b"b"), to(1, &large), to(1, b"c")]);
         let sizes: Vec<Vec<_>> = messages.iter().map(|(_, frames)| frames.iter().map(Vec::len).collect()).collect();
         assert_eq!(sizes, [vec![1, large.len(), 1], vec![large.len(), 1]], "what has no room begins another");

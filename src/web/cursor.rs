@@ -216,7 +216,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_breaks_the_reader(text in "\\PC{0,200}|[0-9a-z.-]{0,200}") {
+        fn no_text_breaks_the_reader(text in "\\PC{0,200}|[0-9a-z.-]{0,200}|m\\.\\PC{0,12}-\\PC{0,12}") {
             let _ = check(&["a", "b"], &text);
         }
     }

@@ -186,6 +186,10 @@ mod tests {
             }
             let first = lengths.iter().find(|length| **length > max);
             prop_assert_eq!(found.err(), first.map(|length| HeadError::TooLarge(*length)));
+            for (length, fits) in [(max, true), (max + 1, false)] {
+                let mut heads = Heads { max, head: Vec::new(), skip: 0 };
+                prop_assert_eq!(heads.read(&frame(length)).is_ok(), fits);
+            }
         }
 
         #[test]

@@ -53,6 +53,7 @@ mod tests {
         assert!(!check_from(Some(""), "", &[]));
         assert!(check_from(Some("https://shop.example"), "api.example", &["https://shop.example"]));
         assert!(!check_from(Some("http://shop.example"), "api.example", &["https://shop.example"]));
+        assert!(!check_from(Some("https://shop.example.evil.example"), "api.example", &["https://shop.example"]));
         assert!(check_from(Some("null"), "a.example", &["*"]));
     }
 }

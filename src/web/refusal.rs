@@ -292,6 +292,9 @@ mod tests {
             (status, &body["code"], &body["limit"], &body["value"]),
             (413, &"too_large".into(), &1_000.into(), &2_000.into())
         );
+        let full = StoreError::Full { source: std::sync::Arc::new(std::io::Error::other("")) };
+        let (status, body) = check(&AppendError::Store(full));
+        assert_eq!((status, &body["code"], &body["outcome"]), (507, &"unavailable".into(), &"not_done".into()));
         let (status, body) = check(&SubscribeError::Topic(TopicError::Empty));
         assert_eq!((status, &body["code"]), (400, &"topic".into()));
         let (status, body) = check(&BroadcastError::Closed { message: () });

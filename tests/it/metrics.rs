@@ -118,6 +118,12 @@ fn what_is_recorded_is_what_stats_says() {
     system(async {
         let pubsub = PubSub::new();
         let _both = slow_and_well(&pubsub).await;
+        let unread = pubsub.stream::<Note>("another").unwrap();
+        for value in 0..3 {
+            pubsub.local_broadcast("another", Note(value)).unwrap();
+        }
+        until("they wait", || pubsub.summary().waiting == 7).await;
+        drop(unread);
         let scrape = Scrape::of(&pubsub, &MetricsOptions::new()).await;
         let stats = pubsub.summary();
         for (name, is) in [
@@ -127,13 +133,14 @@ fn what_is_recorded_is_what_stats_says() {
             ("actix_pubsub_addressed_total", stats.addressed),
             ("actix_pubsub_delivered_total", stats.delivered),
             ("actix_pubsub_missed_total", stats.missed),
+            ("actix_pubsub_discarded_total", stats.discarded),
             ("actix_pubsub_waiting", stats.waiting),
             ("actix_pubsub_slowest_waiting", 4),
             ("actix_pubsub_port_capacity", stats.arbiters[0].port_capacity as u64),
         ] {
             assert!((scrape.one(name) - float(is)).abs() < f64::EPSILON, "{name} is {is}:\n{}", scrape.text);
         }
-        assert_eq!((stats.addressed, stats.delivered, stats.missed, stats.waiting), (20, 10, 6, 4));
+        assert_eq!((stats.addressed, stats.delivered, stats.missed, stats.discarded, stats.waiting), (23, 10, 6, 3, 4));
         assert!(
             scrape.by("actix_pubsub_incidents_total", "kind").contains_key("port_full"),
             "also those of which there was none"

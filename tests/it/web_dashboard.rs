@@ -244,6 +244,7 @@ fn a_hundred_thousand_topics_are_found_sorted_and_paged_in_small_answers() {
     assert!(names(&get(addr, "/_pubsub/topics?per=200&page=501")).is_empty());
     let found = get(addr, "/_pubsub/topics?q=Device:0777&sort=topic&dir=desc");
     assert_eq!((&found["matched"], names(&found)[0].as_str()), (&json!(100), "device:077799"));
+    assert_eq!(get(addr, "/_pubsub/topics?q=7777")["matched"], json!(19), "anywhere in it");
     let busiest = get(addr, "/_pubsub/topics?sort=events&per=1");
     assert_eq!((names(&busiest)[0].as_str(), &busiest["items"][0]["events"]), ("device:077777", &json!(3)));
     let subscribers = request(addr, "GET", "/_pubsub/subscribers?sort=delivered", "");

@@ -317,6 +317,11 @@ async fn check(image: Vec<u8>, promises: &Promises, done: usize) {
         let rest = store.fetch(&group(), &Name::parse("d").unwrap(), Fetch::entries(1_000)).await.unwrap();
         let acked: BTreeSet<_> = promises.acks.iter().filter(|(_, at)| *at <= done).map(|(id, _)| *id).collect();
         assert!(rest.iter().all(|fetched| !acked.contains(&fetched.id)), "an acked entry is delivered again");
+        let kept = store.read(&group().topic, Position::Start, Limit { entries: usize::MAX, bytes: usize::MAX }).await.unwrap();
+        for Entry { id, .. } in &kept.entries {
+            let had = promises.acks.iter().any(|(acked, _)| acked == id) || pending.contains(id);
+            assert!(had || rest.iter().any(|fetched| fetched.id == *id), "{id} is lost to the group");
+        }
     }
     store.close().await.unwrap();
 }

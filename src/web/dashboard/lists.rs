@@ -232,7 +232,9 @@ mod tests {
 
     #[test]
     fn pages_of_a_long_list_join() {
-        let items: Vec<_> = (0..10_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) % 5_000, "x")).collect();
+        let items: Vec<_> = (0..10_000_u32)
+            .map(|number| (number.wrapping_mul(2_654_435_761) % 5_000, if number < 5_000 { "x" } else { "y" }))
+            .collect();
         let snapshot = Snapshot::now(items.clone());
         let mut seen = Vec::new();
         for page in 1..=50 {

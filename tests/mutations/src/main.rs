@@ -4,7 +4,7 @@
 //! cargo run -p mutations -- --check        # the lists fit the source; nothing is built
 //! cargo run -p mutations                   # every mutation, for an hour or two
 //! cargo run -p mutations -- --only sender  # those with this word in what they break, or in their row
-//! cargo run -p mutations -- --new          # those that have not been tried since they were written
+//! cargo run -p mutations -- --new          # those that have not been tried since they were written, or that no test found
 //! cargo run -p mutations -- --copy         # writes the mutated copy of the crate, and no more
 //! ```
 //! All mutations are compiled into one copy of the crate, below the target folder, each behind a switch that is read from the environment: one build serves all
@@ -59,7 +59,10 @@ fn main() -> ExitCode {
         ["--copy"] => write_copy(),
         ["--report"] => write_report(),
         [] => run(|_, _| true),
-        ["--new"] => run(|mutation, outcomes| !outcomes.knows(mutation)),
+        ["--new"] => run(|mutation, outcomes| {
+            let unexplained = mutation.survives.is_none() && !outcomes.found(mutation);
+            unexplained || !outcomes.knows(mutation)
+        }),
         ["--only", words] => run(|mutation, _| mutation.name.contains(words) || mutation.row.contains(words)),
         _ => Err("usage: mutations [--check | --copy | --report | --new | --only words]".into()),
     };

@@ -62,6 +62,11 @@ impl Outcomes {
         mutation.tests.iter().all(|test| self.get(mutation, test).is_some())
     }
 
+    /// One of its tests failed.
+    pub fn found(&self, mutation: &Mutation) -> bool {
+        mutation.tests.iter().any(|test| self.get(mutation, test).is_some_and(|outcome| outcome.end != End::Passed))
+    }
+
     /// Written at once: a run takes long.
     pub fn set(&mut self, mutation: &Mutation, test: &Test, outcome: Outcome) -> Result<(), String> {
         self.known.insert((id(mutation), test.name.clone()), outcome);

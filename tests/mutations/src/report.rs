@@ -166,8 +166,7 @@ impl Report<'_> {
     }
 
     fn verdict(&self, mutation: &Mutation) -> Verdict {
-        let failed = mutation.tests.iter().any(|test| self.outcomes.get(mutation, test).is_some_and(|it| it.end != End::Passed));
-        match (failed, self.outcomes.knows(mutation)) {
+        match (self.outcomes.found(mutation), self.outcomes.knows(mutation)) {
             (true, _) => Verdict::Found,
             (false, true) => Verdict::Survived,
             (false, false) => Verdict::Untried,
