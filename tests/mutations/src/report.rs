@@ -182,7 +182,8 @@ fn ended(rows: &mut Vec<String>) -> String {
 }
 
 fn shown(test: &Test, outcome: &Outcome) -> String {
-    let said = outcome.said.replace('|', "\\|").replace('`', "'");
+    let said = outcome.said.split("stack backtrace").next().unwrap_or_default();
+    let said = said.trim_end().replace('|', "\\|").replace('`', "'");
     format!("{}, {:.1} s: `{said}`", test.shown(), outcome.seconds)
 }
 
