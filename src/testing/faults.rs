@@ -47,6 +47,7 @@ struct Faults {
     down: AtomicBool,
     per_thousand: AtomicU32,
     slow: AtomicBool,
+    silent: AtomicBool,
     unreadable: AtomicBool,
     hasty: AtomicBool,
     random: AtomicU64,
@@ -72,6 +73,11 @@ impl FaultyStore {
     /// Makes some answers late.
     pub fn set_slow(&self, slow: bool) {
         self.faults.slow.store(slow, Ordering::SeqCst);
+    }
+
+    /// Answers nothing, or does so again: who asked while it was silent never gets an answer.
+    pub fn set_silent(&self, silent: bool) {
+        self.faults.silent.store(silent, Ordering::SeqCst);
     }
 
     /// Fails reading, and tails, and nothing else.
@@ -113,6 +119,9 @@ impl Faults {
             let (draw, fail) = (self.draw(), self.per_thousand.load(Ordering::SeqCst));
             if self.slow.load(Ordering::SeqCst) && draw % 7 == 0 {
                 tokio::time::sleep(Duration::from_millis(draw % 5)).await;
+            }
+            if self.silent.load(Ordering::SeqCst) {
+                return std::future::pending().await;
             }
             let failing = draw >> 32 & 0x3FF < u64::from(fail) * 1_024 / 1_000;
             if self.down.load(Ordering::SeqCst) || failing && draw & 1 == 0 {

@@ -215,6 +215,10 @@ fn a_store_that_does_not_answer_is_told_by_a_metric_and_nothing_else_is_missing(
         store.set_down(true);
         let scrape = Scrape::of(&pubsub, &MetricsOptions::new()).await;
         assert!(!up(&scrape) && scrape.one("actix_pubsub_subscribers").abs() < f64::EPSILON);
+        store.set_down(false);
+        store.set_silent(true);
+        let scrape = Scrape::of(&pubsub, &MetricsOptions::new()).await;
+        assert!(!up(&scrape) && scrape.one("actix_pubsub_subscribers").abs() < f64::EPSILON);
     });
 }
 
