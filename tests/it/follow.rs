@@ -384,6 +384,13 @@ fn a_store_that_fails_now_and_then_costs_time_and_nothing_else() {
             while pubsub.append_with("t", &Note(value), options()).await.is_err() {}
         }
         assert!(store.failed() > 20, "{}", store.failed());
+        // One that begins while nothing can be read.
+        store.set_unreadable(true);
+        let (failed, reader) = (store.failed(), Reader::new(&pubsub, EntryId::MIN));
+        sights.push(Arc::clone(&reader.seen));
+        reader.start();
+        until("it has tried", || store.failed() > failed + 2).await;
+        store.set_unreadable(false);
         store.set_down(true);
         assert!(matches!(pubsub.append("t", &Note(0)).await, Err(AppendError::Store(StoreError::Unavailable { .. }))));
         store.set_down(false);
