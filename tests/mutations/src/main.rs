@@ -6,6 +6,7 @@
 //! cargo run -p mutations -- --only sender  # those with this word in what they break, or in their row
 //! cargo run -p mutations -- --new          # those that have not been tried since they were written, or that no test found
 //! cargo run -p mutations -- --copy         # writes the mutated copy of the crate, and no more
+//! cargo run -p mutations -- --report       # writes RESULTS.md anew, of what was tried before
 //! ```
 //! All mutations are compiled into one copy of the crate, below the target folder, each behind a switch that is read from the environment: one build serves all
 //! of them, and with no switch on the copy is the crate. First every test runs with nothing broken; then each mutation runs the tests of its row. One of them

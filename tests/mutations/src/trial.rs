@@ -150,7 +150,8 @@ impl Bench<'_> {
         let (end, seconds) = ended?;
         let said = match end {
             End::Passed => String::new(),
-            End::Failed => said(&text, name),
+            // Where the copy is, is nobody's business.
+            End::Failed => said(&text.replace(&format!("{}/", self.places.copy.display()), ""), name),
             End::Hung => format!("did not end within {:.0} s", limit.as_secs_f64()),
         };
         Ok(Outcome { end, seconds, said })
