@@ -121,7 +121,11 @@ fn counters_balance_after_churn_deaths_and_overflow_on_four_arbiters() {
             arbiter.join().unwrap();
         }
         let end = pubsub.stats();
-        assert_eq!((end.arbiters.len(), end.delivered), (0, after.delivered), "what was counted stays");
+        assert_eq!(
+            (end.arbiters.len(), end.addressed, end.delivered),
+            (0, after.addressed, after.delivered),
+            "what was counted stays"
+        );
         assert_balanced(&end);
     });
 }
@@ -343,8 +347,13 @@ fn a_full_port_is_an_incident_with_what_it_refused() {
         let full = |what: &IncidentKind| matches!(what, IncidentKind::PortFull { refused: 92, .. });
         until("it is told", || find(&pubsub.incidents(), full).is_some()).await;
         assert_eq!(waits(), 0);
-        assert_eq!(pubsub.stats().subscriptions[0].missed, 92, "counted before the next event tells it");
-        assert_balanced(&pubsub.stats());
+        let before = pubsub.stats();
+        assert_eq!(before.subscriptions[0].missed, 92, "counted before the next event tells it");
+        assert_balanced(&before);
+        assert!(pubsub.unsubscribe::<Note>(&probe, "t"));
+        let after = pubsub.stats();
+        assert_eq!((after.addressed, after.missed), (before.addressed, 92), "and after it has left without being told");
+        assert_balanced(&after);
     });
 }
 

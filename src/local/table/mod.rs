@@ -307,8 +307,11 @@ impl Table {
             if member.place() != Place::Joining {
                 let waiting = member.effective(&topic.ring);
                 discarded = waiting.depth;
+                // What the full port refused is its loss, although nobody told it.
+                let refused = topic.shared.lost();
+                self.counts.addressed += refused;
                 self.counts.discarded += waiting.depth;
-                self.counts.missed += waiting.missed;
+                self.counts.missed += waiting.missed + refused;
                 topic.forget(&member, &mut self.outs.garbage);
             }
             if member.watched {
@@ -391,12 +394,18 @@ impl Table {
         }
     }
 
-    /// An event that was queued and will not come into a ring: lost to all who would have got it.
+    /// An event that was queued and will not come into a ring: lost to all who would have got it, as is what was refused before it.
     pub(crate) fn discard(&mut self, item: &Item) {
-        let Item::Event { topic, .. } = item else { return };
+        let (topic, events, lost) = match item {
+            Item::Event { topic, lost, .. } => (topic, 1, *lost),
+            Item::Lost { topic, events } => (topic, 0, *events),
+            Item::Join { .. } => return,
+        };
         if let Some(topic) = self.topics.get(topic.index).filter(|state| state.shared.key() == *topic) {
-            self.counts.addressed += u64::from(topic.active);
-            self.counts.discarded += u64::from(topic.active);
+            let active = u64::from(topic.active);
+            self.counts.addressed += active * (events + lost);
+            self.counts.discarded += active * events;
+            self.counts.missed += active * lost;
         }
     }
 
