@@ -153,6 +153,70 @@ fn embedded_finds_every_changed_byte_or_is_not_touched_by_it() {
     });
 }
 
+/// In a process of its own, which may end: of every page a byte is changed, then all is read, and something written; several times. Each is told on stdout before it is tried.
+#[test]
+fn embedded_page_by_page() {
+    let Some(first) = std::env::var("PAGE_BY_PAGE").ok().map(|first| first.parse::<usize>().unwrap()) else { return };
+    let mut random = Random::from_env();
+    actix::System::new().block_on(async move {
+        let image = image().await;
+        let expected = contents(&open(Tape::of(image.clone())).unwrap()).await.unwrap();
+        let pages = (disk::PAGES_AT as usize..image.len()).step_by(PAGE_BYTES);
+        let tries = pages.flat_map(|page| std::iter::repeat_n(page, TRIES)).enumerate().skip(first);
+        for (number, page) in tries {
+            let used: Vec<_> = (page..image.len().min(page + PAGE_BYTES)).filter(|at| image[*at] != 0).collect();
+            let Some(at) = used.get(random.below(used.len() as u64) as usize) else { continue };
+            println!("page {number}");
+            let mut damaged = image.clone();
+            damaged[*at] ^= 1 + random.below(255) as u8;
+            let store = match open(Tape::of(damaged)) {
+                Ok(store) => store,
+                Err(error) => {
+                    assert!(matches!(error, StoreError::Corrupt { .. } | StoreError::Version { .. }), "byte {at}: {error:?}");
+                    continue;
+                }
+            };
+            match contents(&store).await {
+                Ok(read) => assert!(read == expected, "byte {at} changes what is read, and nobody says so"),
+                Err(error) => assert!(matches!(error, StoreError::Corrupt { .. }), "byte {at}: {error:?}"),
+            }
+            for n in 0..7 {
+                let _ = store.append(&topic(n), Append::one(NewEntry::new("n", vec![1; 9_000])).trim(Trim::Len(5))).await;
+            }
+            let _ = store.delete(&topic(3)).await;
+            let _ = store.close().await;
+        }
+        println!("page all");
+    });
+}
+
+#[test]
+fn embedded_with_any_changed_byte_is_right_or_says_so_or_ends_its_process_in_the_engine() {
+    let seed = std::env::var("SEED").unwrap_or_else(|_| Random::from_env().below(u64::MAX).to_string());
+    eprintln!("SEED={seed}");
+    let (mut first, mut ended) = (0, 0);
+    loop {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "log::embedded::damage::embedded_page_by_page", "--nocapture"])
+            .env("PAGE_BY_PAGE", first.to_string())
+            .env("SEED", &seed)
+            .output()
+            .unwrap();
+        let (told, said) = (String::from_utf8_lossy(&child.stdout), String::from_utf8_lossy(&child.stderr));
+        let last = told.lines().filter_map(|line| line.strip_prefix("page ")).next_back().expect("it begins");
+        if last == "all" {
+            assert!(child.status.success(), "{said}");
+            break;
+        }
+        // Not by a test that failed: by the engine, which says so, and where.
+        let last_said = said.lines().rev().take(40).collect::<Vec<_>>().join("\n");
+        assert!(said.contains("panic in a destructor") && said.contains("/redb-"), "page {last}: {last_said}");
+        (first, ended) = (last.parse::<usize>().unwrap() + 1, ended + 1);
+    }
+    eprintln!("{ended} changes of a byte end the process");
+    assert!(ended <= ENDED_MAX, "{ended} changes of a byte end the process");
+}
+
 #[test]
 fn embedded_finds_every_changed_byte_of_its_journal_but_in_the_last_record() {
     const APPENDS: u64 = 60;
@@ -196,6 +260,12 @@ fn embedded_finds_every_changed_byte_of_its_journal_but_in_the_last_record() {
 }
 
 /// Bytes changed, one at a time.
+/// Of the engine.
+const PAGE_BYTES: usize = 4_096;
+/// Bytes that are changed in each.
+const TRIES: usize = 8;
+/// Those of the engine's list of free pages: some pages of hundreds.
+const ENDED_MAX: u32 = 4 * TRIES as u32;
 const FLIPS: u64 = 2_000;
 
 // ---- rows that are not there ---------------------------------------------------------------------------------------------
