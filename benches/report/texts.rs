@@ -46,10 +46,9 @@ pub(crate) fn ratios(sections: &[Section]) -> Vec<(&str, &Row, String)> {
     for (_, _, text) in TEXTS {
         let text = unrolled(text);
         for key in text.split("{{").skip(1).filter_map(|rest| rest.split_once("}}")).map(|(key, _)| key) {
-            let Some((key, what)) = key.split_once("->") else { continue };
-            let key: Vec<&str> = key.split(';').map(str::trim).collect();
+            let (key, what) = parsed(key);
             let Some((section, row)) = read::row(sections, &key) else { continue };
-            match what.trim() {
+            match what {
                 "ratio" => ratios.push((section.name.as_str(), row, row.base.clone())),
                 what => ratios.extend(what.strip_prefix("over ").map(|peer| (section.name.as_str(), row, peer.to_owned()))),
             }
@@ -94,15 +93,19 @@ fn unrolled(text: &str) -> String {
     unrolled
 }
 
+/// The key of a row, and what of the row is to be told.
+fn parsed(text: &str) -> (Vec<&str>, &str) {
+    let (key, what) = text.split_once("->").unwrap_or((text, "median"));
+    (key.split(';').map(str::trim).collect(), what.trim())
+}
+
 fn figure(sections: &[Section], text: &str) -> Option<String> {
     if let Some((what, name)) = text.strip_prefix('@').and_then(|text| text.split_once(' ')) {
         let begin = &sections.iter().find(|section| section.name == name)?.begin;
         return Some(if what == "date" { begin.date.clone() } else { begin.machine.clone() });
     }
-    let (key, what) = text.split_once("->").unwrap_or((text, "median"));
-    let key: Vec<&str> = key.split(';').map(str::trim).collect();
+    let (key, what) = parsed(text);
     let (section, row) = read::row(sections, &key)?;
-    let what = what.trim();
     Some(match what {
         "median" => row.print(row.median()),
         "min" => row.print(row.min()),

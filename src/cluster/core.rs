@@ -248,10 +248,11 @@ impl Core {
     // ---- members -----------------------------------------------------------------------------------------------------
 
     fn hello_from(&mut self, node: NodeId, name: &str, tells: bool, now: Instant) {
+        let name: String = name.chars().take(NAME_CHARS_MAX).collect();
         if tells == self.caps.confirms_interest {
             // Neither would hear what the other listens to, and each would believe that all is well.
             if self.refused.len() < REFUSED_MAX && self.refused.insert(node) {
-                let node = NodeInfo { id: node, name: name.chars().take(NAME_CHARS_MAX).collect::<String>().into() };
+                let node = NodeInfo { id: node, name: name.into() };
                 self.actions.push_back(Action::Tell(ClusterEvent::NodeRefused { node }));
             }
             return;
@@ -260,7 +261,6 @@ impl Core {
         if !self.members.contains(node) && self.members.nodes().len() >= NODES_MAX {
             return;
         }
-        let name: String = name.chars().take(NAME_CHARS_MAX).collect();
         if !self.members.hello(node, &name, now) {
             return;
         }

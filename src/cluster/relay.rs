@@ -47,7 +47,6 @@ use crate::cluster::transport::TransportError;
 use crate::cluster::transport::Work;
 use crate::event::Body;
 use crate::event::Head;
-use crate::event::traced;
 use crate::event::within;
 use crate::feed::backoff::backoff;
 use crate::feed::types::Foreign;
@@ -542,14 +541,14 @@ impl Relay {
             });
             return;
         };
-        let budget = &self.hub.shared.spans;
-        let span = if frame.fields.traceparent.is_empty() || !budget.allows() {
+        let span = if frame.fields.traceparent.is_empty() {
             None
         } else {
-            let span = observe::receive_span(topic, frame.origin);
-            budget.charge(usize::from(!span.is_disabled()));
-            trace::continue_in(&span, frame.fields.traceparent, frame.fields.tracestate);
-            traced(span)
+            self.hub.shared.spans.span(|| {
+                let span = observe::receive_span(topic, frame.origin);
+                trace::continue_in(&span, frame.fields.traceparent, frame.fields.tracestate);
+                span
+            })
         };
         let foreign = Foreign {
             node: frame.origin,

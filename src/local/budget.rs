@@ -4,6 +4,10 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use tracing::Span;
+
+use crate::event::Traced;
+use crate::event::traced;
 use crate::local::clock;
 
 /// Spans on credit: whoever makes some says so, and no more are begun than a second can pay for.
@@ -23,12 +27,19 @@ impl Budget {
     }
 
     /// Whether more may be begun.
-    pub(crate) fn allows(&self) -> bool {
+    fn allows(&self) -> bool {
         self.allows_at(clock::fine())
     }
 
     fn allows_at(&self, now: u64) -> bool {
         self.span.is_some() && self.paid.load(Ordering::Relaxed) <= now.saturating_add(BURST)
+    }
+
+    /// Makes a span, if more may be begun and anybody records it.
+    pub(crate) fn span(&self, make: impl FnOnce() -> Span) -> Traced {
+        let span = if self.allows() { traced(make()) } else { None };
+        self.charge(usize::from(span.is_some()));
+        span
     }
 
     /// So many were made.

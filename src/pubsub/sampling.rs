@@ -1,7 +1,6 @@
 //! Sampling: which broadcasts have a span. Knows no topics.
 
 use crate::event::Traced;
-use crate::event::traced;
 use crate::local::budget::Budget;
 use crate::observe;
 use crate::sync::AtomicU64;
@@ -32,10 +31,6 @@ impl Sampling {
         if self.one_in == 0 || !self.broadcasts.fetch_add(1, Ordering::Relaxed).is_multiple_of(self.one_in.into()) {
             return None;
         }
-        if observe::is_recording() || !budget.allows() {
-            return None;
-        }
-        budget.charge(1);
-        traced(observe::broadcast_span(topic))
+        if observe::is_recording() { None } else { budget.span(|| observe::broadcast_span(topic)) }
     }
 }

@@ -97,6 +97,27 @@ async fn contents(store: &EmbeddedStore) -> Result<Contents, StoreError> {
     Ok(Contents { topics, entries, groups, pending })
 }
 
+/// Opens a file of which byte `at` was changed, and reads all of it: right, which is harmless, or told as damaged. `None`: the opening told it.
+async fn open_and_read(damaged: Vec<u8>, expected: &Contents, at: usize) -> Option<(EmbeddedStore, bool)> {
+    let store = match open(Tape::of(damaged)) {
+        Ok(store) => store,
+        Err(error) => {
+            assert!(matches!(error, StoreError::Corrupt { .. } | StoreError::Version { .. }), "byte {at}: {error:?}");
+            return None;
+        }
+    };
+    match contents(&store).await {
+        Ok(read) => {
+            assert!(read == *expected, "byte {at} changes what is read, and nobody says so");
+            Some((store, true))
+        }
+        Err(error) => {
+            assert!(matches!(error, StoreError::Corrupt { .. }), "byte {at}: {error:?}");
+            Some((store, false))
+        }
+    }
+}
+
 /// The same bytes in each run: about one in a thousand is in the engine's list of free pages, and there redb 4.5 panics in a destructor while it unwinds from a panic
 /// as soon as it writes, which no caller can catch. Nothing wrong is read then, but the process ends, and this one with it.
 #[test]
@@ -123,24 +144,11 @@ fn embedded_finds_every_changed_byte_or_is_not_touched_by_it() {
             } as usize;
             let bit = 1 << random.below(8);
             damaged[at] ^= if random.below(2) == 0 { bit } else { 1 + random.below(255) as u8 };
-            let store = match open(Tape::of(damaged)) {
-                Ok(store) => store,
-                Err(error) => {
-                    assert!(matches!(error, StoreError::Corrupt { .. } | StoreError::Version { .. }), "byte {at}: {error:?}");
-                    refused += 1;
-                    continue;
-                }
+            let Some((store, is_harmless)) = open_and_read(damaged, &expected, at).await else {
+                refused += 1;
+                continue;
             };
-            match contents(&store).await {
-                Ok(read) => {
-                    assert!(read == expected, "byte {at} changes what is read, and nobody says so");
-                    harmless += 1;
-                }
-                Err(error) => {
-                    assert!(matches!(error, StoreError::Corrupt { .. }), "byte {at}: {error:?}");
-                    met += 1;
-                }
-            }
+            *(if is_harmless { &mut harmless } else { &mut met }) += 1;
             if round % 16 == 0 {
                 // Writing to it is defined, too, whatever the answer.
                 let _ = store.append(&topic(round % 8), Append::one(NewEntry::new("n", "x")).trim(Trim::Len(5))).await;
@@ -169,17 +177,7 @@ fn embedded_page_by_page() {
             println!("page {number}");
             let mut damaged = image.clone();
             damaged[*at] ^= 1 + random.below(255) as u8;
-            let store = match open(Tape::of(damaged)) {
-                Ok(store) => store,
-                Err(error) => {
-                    assert!(matches!(error, StoreError::Corrupt { .. } | StoreError::Version { .. }), "byte {at}: {error:?}");
-                    continue;
-                }
-            };
-            match contents(&store).await {
-                Ok(read) => assert!(read == expected, "byte {at} changes what is read, and nobody says so"),
-                Err(error) => assert!(matches!(error, StoreError::Corrupt { .. }), "byte {at}: {error:?}"),
-            }
+            let Some((store, _)) = open_and_read(damaged, &expected, *at).await else { continue };
             for n in 0..7 {
                 let _ = store.append(&topic(n), Append::one(NewEntry::new("n", vec![1; 9_000])).trim(Trim::Len(5))).await;
             }

@@ -88,8 +88,8 @@ pub(super) fn run(shared: &Arc<Shared>, mut queue: mpsc::Receiver<Request>) {
         let mut failed = false;
         // Requests that keep coming are no reason to leave what waits waiting.
         let now = Instant::now();
-        let is_due = |at: Instant| at.max(not_before) <= now && !work.is_refusing(now);
-        let overdue = wake_at.is_some_and(is_due) && shared.is_unsettled() && !work.committed;
+        let is_due = wake_at.is_some_and(|at| at <= now) && work.refusing(now).is_none();
+        let overdue = is_due && shared.is_unsettled() && !work.committed;
         if taken.is_none() || overdue {
             // Its warning is all there is to say: nobody waits for it.
             failed = work.flush(if shared.is_unsettled() { shared.level() } else { Level::Quick }).is_err();
@@ -144,9 +144,9 @@ impl<'a> Work<'a> {
         Self { shared, open: Open::default(), pace: Pace::default(), committed: false, closing: None, refusing: None }
     }
 
-    /// Whether the disk was full a moment ago, and finding that out was slow.
-    fn is_refusing(&self, now: Instant) -> bool {
-        self.refusing.as_ref().is_some_and(|(until, _)| now < *until)
+    /// What to answer without trying: the disk was full a moment ago, and finding that out was slow.
+    fn refusing(&self, now: Instant) -> Option<&StoreError> {
+        self.refusing.as_ref().filter(|(until, _)| now < *until).map(|(_, error)| error)
     }
 
     /// Stages an append; everything else is a commit of its own, after those before it.
@@ -238,10 +238,9 @@ impl<'a> Work<'a> {
             return;
         }
         let began = Instant::now();
-        let error = match (&self.refusing, failed) {
-            (_, Some(error)) => error,
-            (Some((until, error)), _) if began < *until => error.clone(),
-            _ => match self.commit(round) {
+        let error = match failed.or_else(|| self.refusing(began).cloned()) {
+            Some(error) => error,
+            None => match self.commit(round) {
                 Ok(moved) => {
                     self.pace.committed(count, waiting(), began, Instant::now());
                     for (desk, answers) in staged {
