@@ -65,6 +65,11 @@ impl SubscriberId {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self((NEXT.fetch_add(1, Ordering::Relaxed) << 1) | 1)
     }
+
+    /// Where the mailbox of an actor lies: that is its identity.
+    pub(crate) fn address(self) -> Option<usize> {
+        usize::try_from(self.0).ok().filter(|address| address.is_multiple_of(2))
+    }
 }
 
 impl Hash for SubscriberId {

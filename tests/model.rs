@@ -20,6 +20,7 @@ mod observe;
 mod topic;
 #[path = "../src/local"]
 mod local {
+    pub(crate) mod ahead;
     pub(crate) mod budget;
     pub(crate) mod clock;
     pub(crate) mod hash;
@@ -183,7 +184,7 @@ fn read_to_end(shard: &Shard, seat: Key) -> Vec<u64> {
     let (sleeper, mut batch, mut read) = (Sleeper::new(), Vec::new(), Vec::new());
     let waker = Waker::from(Arc::clone(&sleeper));
     loop {
-        let mut took = shard.take(seat, 3, &waker, &mut batch);
+        let mut took = shard.take_batch(seat, 3, &waker, &mut batch);
         for taken in &batch {
             assert_eq!(taken.missed, 0, "nothing overflows here");
             read.push(*Event::new(taken.event.clone().unwrap().downcast::<Head<u64>>().ok().unwrap(), 0));
@@ -294,7 +295,7 @@ fn subscribers_that_come_and_die_while_others_publish_leave_nothing_behind() {
                     for _ in 0..2 {
                         let seat = sit(&shard, &[&on]);
                         let mut batch = Vec::new();
-                        if shard.take(seat, 2, Waker::noop(), &mut batch) == Took::Batch {
+                        if shard.take_batch(seat, 2, Waker::noop(), &mut batch) == Took::Batch {
                             shard.settle(seat, &batch, 1, Waker::noop());
                         }
                         shard.unseat(seat, None);
@@ -375,7 +376,7 @@ fn a_refused_event_is_counted_by_who_was_there_and_by_nobody_else() {
         turns.join().unwrap();
         let missed = |seat| {
             let (mut batch, mut missed) = (Vec::new(), 0);
-            while !matches!(shard.take(seat, 1, Waker::noop(), &mut batch), Took::Ended) {
+            while !matches!(shard.take_batch(seat, 1, Waker::noop(), &mut batch), Took::Ended) {
                 missed += batch.drain(..).map(|taken| taken.missed).sum::<u64>();
             }
             missed

@@ -17,6 +17,7 @@
 //! * A broadcast costs the number of interested arbiters, whatever the number of subscribers, and never waits.
 //! * A subscription ends with its subscriber, at once, at a cost that does not depend on the others.
 
+pub(crate) mod ahead;
 pub(crate) mod background;
 pub(crate) mod budget;
 pub(crate) mod clock;

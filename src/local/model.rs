@@ -237,7 +237,7 @@ fn poll(random: &mut Random, shard: &Shard, subscriber: &mut Reference, context:
     let budget = 1 + random.below(6) as usize;
     let due = subscriber.due();
     let mut batch = Vec::new();
-    let took = shard.take(subscriber.seat, budget, Waker::noop(), &mut batch);
+    let took = shard.take_batch(subscriber.seat, budget, Waker::noop(), &mut batch);
     let given: Vec<_> = batch.iter().map(|taken| (value(taken), taken.missed)).collect();
     let expected: Vec<_> = due.iter().take(batch.len()).map(|(id, _, missed)| (*id, *missed)).collect();
     assert_eq!(given, expected, "{}", context());
@@ -351,7 +351,7 @@ fn order_and_missed_are_exact_however_turns_and_polls_interleave() {
                 }
                 _ => {
                     let mut batch = Vec::new();
-                    let took = shard.take(live[at].seat, 1 + random.below(6) as usize, Waker::noop(), &mut batch);
+                    let took = shard.take_batch(live[at].seat, 1 + random.below(6) as usize, Waker::noop(), &mut batch);
                     let mut handled = batch.len();
                     if took == Took::Batch {
                         handled = random.below(batch.len() as u64 + 1) as usize;
@@ -439,7 +439,7 @@ fn every_seat_with_something_to_read_was_woken() {
 fn read_all(shard: &Shard, seat: Key, waker: &Waker, read: &mut u64) {
     let mut batch = Vec::new();
     loop {
-        let mut took = shard.take(seat, 3, waker, &mut batch);
+        let mut took = shard.take_batch(seat, 3, waker, &mut batch);
         *read += batch.len() as u64;
         if took == Took::Batch {
             took = shard.settle(seat, &batch, batch.len(), waker);

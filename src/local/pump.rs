@@ -21,6 +21,7 @@ use actix::dev::MessageResponse;
 use crate::event::Erased;
 use crate::event::Event;
 use crate::event::Head;
+use crate::local::shard::Given;
 use crate::local::shard::Shard;
 use crate::local::slab::Key;
 use crate::local::table::Taken;
@@ -72,12 +73,50 @@ impl<A: Actor> Pump<A> {
     }
 }
 
+impl<A> Pump<A>
+where
+    A: Actor,
+    A::Context: AsyncContextParts<A>,
+{
+    /// Takes what waits, up to `left` events, and calls their handlers.
+    fn hand_out(&mut self, actor: &mut A, ctx: &mut A::Context, waker: &Waker, left: &mut usize) -> Took {
+        let departures = self.shard.departures();
+        let room = || ROOM.try_with(RefCell::take).unwrap_or_default();
+        let (given, took) = self.shard.take(self.seat, *left, waker, room);
+        match given {
+            Given::One(Taken { event, missed, handler: index, .. }) => {
+                if let Some(event) = event {
+                    handler(index, self.first, &mut self.more, &self.shard, self.seat)(actor, ctx, event, missed);
+                }
+                took
+            }
+            Given::Batch(events) => {
+                let mut batch = Batch { shard: &self.shard, seat: self.seat, waker, events, handled: 0, departures, took };
+                while let Some((event, missed, index)) = batch.next() {
+                    handler(index, self.first, &mut self.more, &self.shard, self.seat)(actor, ctx, event, missed);
+                    if ctx.waiting() {
+                        break;
+                    }
+                }
+                *left = left.saturating_sub(batch.handled);
+                batch.finish()
+            }
+        }
+    }
+}
+
 /// The handler with this index; those beyond the first are read from the seat when first needed.
-fn handler<A: Actor>(index: u16, first: Deliver<A>, more: &mut Option<Box<Vec<Deliver<A>>>>, batch: &Batch<'_>) -> Deliver<A> {
+fn handler<A: Actor>(
+    index: u16,
+    first: Deliver<A>,
+    more: &mut Option<Box<Vec<Deliver<A>>>>,
+    shard: &Shard,
+    seat: Key,
+) -> Deliver<A> {
     let Some(at) = usize::from(index).checked_sub(1) else { return first };
     let known = more.get_or_insert_default();
     if at >= known.len() {
-        **known = batch.shard.handlers(batch.seat);
+        **known = shard.handlers(seat);
     }
     known.get(at).copied().unwrap_or(first)
 }
@@ -93,15 +132,7 @@ where
         let this = self.get_mut();
         let mut left = POLL_EVENTS;
         while !ctx.waiting() {
-            let mut batch = Batch::take(&this.shard, this.seat, left, cx.waker());
-            while let Some((event, missed, index)) = batch.next() {
-                handler(index, this.first, &mut this.more, &batch)(actor, ctx, event, missed);
-                if ctx.waiting() {
-                    break;
-                }
-            }
-            left = left.saturating_sub(batch.handled);
-            match batch.finish() {
+            match this.hand_out(actor, ctx, cx.waker(), &mut left) {
                 Took::Ended => return Poll::Ready(()),
                 Took::Loose if !ctx.parts().connected() => return Poll::Ready(()),
                 Took::Idle | Took::Loose => return Poll::Pending,
@@ -135,14 +166,7 @@ struct Batch<'a> {
     took: Took,
 }
 
-impl<'a> Batch<'a> {
-    fn take(shard: &'a Shard, seat: Key, budget: usize, waker: &'a Waker) -> Self {
-        let mut events = ROOM.try_with(RefCell::take).unwrap_or_default();
-        let departures = shard.departures();
-        let took = shard.take(seat, budget, waker, &mut events);
-        Self { shard, seat, waker, events, handled: 0, departures, took }
-    }
-
+impl Batch<'_> {
     fn next(&mut self) -> Option<(Erased, u64, u16)> {
         loop {
             let taken = self.events.get_mut(self.handled)?;

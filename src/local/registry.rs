@@ -224,7 +224,7 @@ mod tests {
                 shard.port.push(&port, None, Head::sole(topic.clone(), shard.shared.node, event, None));
                 let mut batch = Vec::new();
                 let got = std::future::poll_fn(|cx| {
-                    shard.take(seat, 1, cx.waker(), &mut batch);
+                    shard.take_batch(seat, 1, cx.waker(), &mut batch);
                     batch.pop().map_or(Poll::Pending, Poll::Ready)
                 })
                 .await;

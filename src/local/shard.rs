@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use crate::event::Erased;
 use crate::ids::NodeId;
 use crate::ids::SubscriberId;
+use crate::local::ahead;
 use crate::local::budget::Budget;
 use crate::local::clock::Tick;
 use crate::local::hash::BuildPrehashed;
@@ -502,7 +503,7 @@ impl Shard {
         table.look_at(Tick::now());
         table.push(topic.key(), from, event, topic.take_lost());
         if table.fan_left() <= INLINE_WAKES {
-            table.wake(INLINE_WAKES, |waker| wakers.push(waker));
+            table.wake(INLINE_WAKES, |_, waker| wakers.push(waker));
         }
         let more = table.is_fanning() || table.overrun().is_some();
         let outs = if table.outs().is_empty() { None } else { Some(self.finish_locked(&mut table)) };
@@ -539,9 +540,15 @@ impl Shard {
                     table.outs().wakers.extend(waiting);
                 }
                 let mut left = WAKES_PER_LOCK.min(slice - visits);
+                let crowded = table.seats() > SEATS_IN_CACHE;
                 loop {
                     applied += table.apply(TURN_ITEMS - applied, |id| self.seat_of(id));
-                    let woken = table.wake(left, |waker| wakers.push(waker));
+                    let woken = table.wake(left, |who, waker| {
+                        if crowded {
+                            ahead::fetch(who, &waker);
+                        }
+                        wakers.push(waker);
+                    });
                     (left, visits) = (left - woken, visits + woken);
                     let more = table.is_fanning() || !table.is_settled();
                     if !more || left == 0 || applied == TURN_ITEMS {
@@ -629,8 +636,28 @@ impl Shard {
     // ---- a subscriber's turn -------------------------------------------------------------------------------------------
 
     /// For who was woken just now by a turn, which has looked at the clock: that is a twentieth of a delivery.
-    pub(crate) fn take(&self, seat: Key, budget: usize, waker: &Waker, batch: &mut Vec<Taken>) -> Took {
-        self.with(|table| table.take(seat, budget, waker, batch))
+    ///
+    /// Where one event is all that waits it is given as it is; else in a batch, in the room that `room` has for one.
+    pub(crate) fn take(&self, seat: Key, budget: usize, waker: &Waker, room: impl FnOnce() -> Vec<Taken>) -> (Given, Took) {
+        self.with(|table| {
+            if let Some((taken, took)) = table.take_only(seat, waker) {
+                return (Given::One(taken), took);
+            }
+            let mut batch = room();
+            let took = table.take_more(seat, budget, waker, &mut batch);
+            (Given::Batch(batch), took)
+        })
+    }
+
+    /// As [`take`](Self::take), always in a batch: what the tests of the table do with one event they do with many.
+    #[cfg(test)]
+    pub(crate) fn take_batch(&self, seat: Key, budget: usize, waker: &Waker, batch: &mut Vec<Taken>) -> Took {
+        let (given, took) = self.take(seat, budget, waker, Vec::new);
+        match given {
+            Given::One(taken) => batch.push(taken),
+            Given::Batch(taken) => batch.extend(taken),
+        }
+        took
     }
 
     /// For who comes when it likes.
@@ -654,6 +681,12 @@ impl Shard {
     }
 }
 
+/// What [`Shard::take`] gives.
+pub(crate) enum Given {
+    One(Taken),
+    Batch(Vec<Taken>),
+}
+
 impl Counts {
     pub(crate) fn add(&mut self, other: Self) {
         self.addressed += other.addressed;
@@ -671,6 +704,8 @@ const INLINE_BACKLOG: usize = 512;
 /// Items that one turn applies: a quarter of the default capacity, so that a burst waits in the port, not in the rings, where it
 /// would overflow subscribers that had no turn yet.
 const TURN_ITEMS: usize = 256;
+/// Subscribers whose memory stays in a core's own cache from one event to the next: about a kilobyte each.
+const SEATS_IN_CACHE: usize = 1_024;
 /// Stuck subscribers that are told of at once.
 const STUCK_TOLD_MAX: usize = 4;
 /// Members looked at per locking of the table, most of them in vain: some 10 µs.

@@ -135,7 +135,7 @@ impl Table {
 
     /// Hands the members of the current fan-out to their seats, up to `visits`, and collects whom to wake.
     /// Returns how many it visited.
-    pub(crate) fn wake(&mut self, visits: usize, mut wake: impl FnMut(Waker)) -> usize {
+    pub(crate) fn wake(&mut self, visits: usize, mut wake: impl FnMut(SubscriberId, Waker)) -> usize {
         let Some(index) = self.fanout else { return 0 };
         let Some(topic) = self.topics.get_mut(index) else {
             self.fanout = None;
@@ -154,7 +154,7 @@ impl Table {
             if let Some(seat) = self.seats.get_mut(state.seat) {
                 seat.ready.push(member, state);
                 if let Some(waker) = seat.waker.take() {
-                    wake(waker);
+                    wake(seat.id, waker);
                 }
             }
         }

@@ -19,9 +19,15 @@ impl Table {
     /// Gives what waits for a seat, in the arbiter's order, up to `budget` events.
     pub(crate) fn take(&mut self, key: Key, budget: usize, waker: &Waker, batch: &mut Vec<Taken>) -> Took {
         debug_assert!(batch.is_empty());
-        if let Some(took) = self.take_only(key, waker, batch) {
+        if let Some((taken, took)) = self.take_only(key, waker) {
+            batch.push(taken);
             return took;
         }
+        self.take_more(key, budget, waker, batch)
+    }
+
+    /// The uncommon cases of [`take`](Self::take), where [`take_only`](Self::take_only) has found nothing.
+    pub(crate) fn take_more(&mut self, key: Key, budget: usize, waker: &Waker, batch: &mut Vec<Taken>) -> Took {
         if !self.seats.contains(key) {
             return Took::Ended;
         }
@@ -65,7 +71,8 @@ impl Table {
     }
 
     /// The common case by a short way: one event waits, in one topic. It is what `collect`, `commit` and `rest` would do.
-    fn take_only(&mut self, key: Key, waker: &Waker, batch: &mut Vec<Taken>) -> Option<Took> {
+    #[inline]
+    pub(crate) fn take_only(&mut self, key: Key, waker: &Waker) -> Option<(Taken, Took)> {
         let seat = self.seats.get_key_mut(key)?;
         let Ready::One(index) = seat.ready else { return None };
         if self.ending {
@@ -76,14 +83,8 @@ impl Table {
         let topic = self.topics.get_mut(member.topic)?;
         let (event, total) = topic.ring.take_last(member.cursor, member.seat)?;
         let missed = total - member.seen - 1;
-        batch.push(Taken {
-            event: Some(event),
-            missed,
-            handler: member.handler,
-            member: member_key,
-            position: member.cursor,
-            total,
-        });
+        let taken =
+            Taken { event: Some(event), missed, handler: member.handler, member: member_key, position: member.cursor, total };
         self.counts.delivered += 1;
         self.counts.missed += missed;
         member.delivered += 1;
@@ -97,7 +98,7 @@ impl Table {
         if missed > 0 {
             self.tell_overflow(index, missed);
         }
-        Some(took)
+        Some((taken, took))
     }
 
     fn collect(&mut self, seat: u32, budget: usize, batch: &mut Vec<Taken>) {
