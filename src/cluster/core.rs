@@ -60,6 +60,8 @@ pub(crate) struct Core {
     /// Nodes that are no members, or not any more, of which is forgotten then what they sent.
     past: HashMap<NodeId, Instant>,
     heartbeat_at: Option<Instant>,
+    /// Heartbeats so far.
+    beats: u64,
     /// Something is to be told to peers.
     telling: bool,
     actions: VecDeque<Action>,
@@ -144,10 +146,12 @@ impl Core {
             interest: Interest::new(timing.linger),
             names: HashMap::new(),
             peers: Peers::default(),
-            sent: Sent::new(caps.silent_loss, SUBJECTS_MAX),
+            // Where the way is from node to node, one may lose it without any link that ends.
+            sent: Sent::new(caps.silent_loss || !caps.confirms_interest, SUBJECTS_MAX),
             seen: Seen::default(),
             past: HashMap::new(),
             heartbeat_at: None,
+            beats: 0,
             telling: false,
             actions: VecDeque::new(),
         }
@@ -221,16 +225,32 @@ impl Core {
 
     fn heartbeat(&mut self, now: Instant) {
         self.heartbeat_at = Some(now + self.timing.heartbeat);
-        let hello = self.hello();
-        self.send_note(Subject::All, &hello);
+        self.beats += 1;
+        self.send_hello(Subject::All);
     }
 
-    fn hello(&self) -> Note {
-        Note::Hello {
+    /// A heartbeat of a member. Where one before it did not come, what was sent about then may not have come either, and a mark of it neither: that is asked.
+    fn beat(&mut self, node: NodeId, epoch: u32, beat: u64) {
+        // Without a number: of a version that gave none.
+        if beat == 0 || !self.members.contains(node) {
+            return;
+        }
+        if let Verdict::New { lost: 1.. } = self.seen.frame(node, &Subject::All, epoch, beat) {
+            let on: Vec<_> = self.interest.on().cloned().collect();
+            self.ask_marks(&on, Some(node));
+        }
+    }
+
+    /// With the number of the last heartbeat, also to one node: so that whoever is met sees if the next does not come.
+    fn send_hello(&mut self, subject: Subject) {
+        let hello = Note::Hello {
             name: self.name.to_string(),
             every_ms: self.timing.heartbeat.as_millis() as u64,
             tells: !self.caps.confirms_interest,
-        }
+        };
+        let frame = frame::encode(Kind::Note, self.me, &Fields::default(), &hello.encode());
+        let frame = frame::number(frame, BEATS_EPOCH, self.beats);
+        self.actions.push_back(Action::Send(Outgoing { subject, frame }));
     }
 
     /// Says how far the numbers of a subject have come.
@@ -265,8 +285,7 @@ impl Core {
             return;
         }
         // So that it need not wait for the next heartbeat.
-        let hello = self.hello();
-        self.send_note(Subject::Node(node), &hello);
+        self.send_hello(Subject::Node(node));
         if self.caps.confirms_interest {
             self.arrived(node);
         } else {
@@ -297,6 +316,8 @@ impl Core {
         if !self.caps.confirms_interest {
             self.actions.push_back(if reason == DownReason::Left { Action::Forget(node) } else { Action::Deaf(node) });
         }
+        // What was lost of it meanwhile is asked when it is back.
+        self.seen.begin(node, &Subject::All);
         // It may only have slept, and goes on where it was.
         self.past.insert(node, now + self.timing.failure * PAST_FAILURES);
         if self.up.remove(&node) {
@@ -530,7 +551,10 @@ impl Core {
             return Received::Refused(FrameError::Note { is_newer: Note::is_newer(frame.payload) });
         };
         match note {
-            Note::Hello { name, tells, .. } => self.hello_from(node, &name, tells, now),
+            Note::Hello { name, tells, .. } => {
+                self.hello_from(node, &name, tells, now);
+                self.beat(node, frame.epoch, frame.seq);
+            }
             Note::Bye {} => {
                 if let Some(member) = self.members.bye(node) {
                     self.gone(node, &member, DownReason::Left, now);
@@ -603,6 +627,8 @@ impl Core {
 
 /// Subjects whose numbers are kept at once; about 100 MB.
 const SUBJECTS_MAX: usize = 1_000_000;
+/// Of the numbers of heartbeats, which begin with the process and are never forgotten.
+const BEATS_EPOCH: u32 = 1;
 /// Topics in one request to the engine.
 const ASK_TOPICS_MAX: usize = 10_000;
 /// Topics in one note: fits every engine's frames with names of any length.

@@ -62,7 +62,8 @@ pub enum ClusterEvent {
         reason: Arc<str>,
     },
     /// Broadcasts of another node did not arrive here, although this node listens. Exact, from the first on that arrived from
-    /// that node on that topic after `cluster_ready`.
+    /// that node on that topic after `cluster_ready`. Told when the next one arrives; of those at the end, about two heartbeats after there is a way between
+    /// the nodes again.
     Lost {
         /// Whose.
         origin: NodeId,

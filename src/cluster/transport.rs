@@ -95,7 +95,8 @@ pub struct TransportCaps {
     /// [`Link::subscribe`] resolves only when every frame sent from then on arrives, so the engine carries topics. Else it is asked for
     /// [`Subject::All`] and for the own [`Subject::Node`] only: the relays tell each other who listens to what, and send to those nodes.
     pub confirms_interest: bool,
-    /// Frames may vanish although the link is up on both sides, and nobody is told. The relay sends the number of the last frame after a quiet second.
+    /// Frames may vanish although the link is up on both sides, and nobody is told. The relay sends the number of the last frame after a quiet heartbeat. It
+    /// always does where `confirms_interest` is not set, because a way from node to node may be lost without either's link.
     pub silent_loss: bool,
 }
 

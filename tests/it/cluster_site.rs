@@ -441,7 +441,7 @@ impl Other {
         Report { tally, resident_kib, sent, sent_slow, sent_link_down, link_downs, link_ups, downs, ups, gap }
     }
 
-    /// To `go`: it broadcasts from now on; to `stop`: not any more; to `forget` how long the longest gap was.
+    /// To `go`: it broadcasts from now on; to `flood`: it does, more than the network takes; to `stop`: not any more; to `forget` how long the longest gap was.
     pub(crate) fn tell(&mut self, what: &str) {
         writeln!(self.input, "{what}").unwrap();
     }
@@ -512,7 +512,9 @@ fn other_process() {
         let mut sent = Sent::default();
         while let Some(line) = told.recv().await {
             match line.as_str() {
-                "go" => publisher = Some(Publisher::start(&node, "t", Duration::from_millis(5))),
+                "go" => publisher = Some(Publisher::from(&node, "t", Duration::from_millis(5), 0, sent.count)),
+                // More than what is between the nodes holds.
+                "flood" => publisher = Some(Publisher::from(&node, "t", Duration::from_millis(1), 50_000, sent.count)),
                 "stop" => {
                     if let Some(publisher) = publisher.take() {
                         sent = publisher.stop().await;
