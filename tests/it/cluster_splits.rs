@@ -198,9 +198,9 @@ async fn what_a_split_swallowed_at_the_end_is_told_without_another_event(kind: K
         scene.network.plug("to-right");
         let plugged = Instant::now();
         scene.settle().await;
-        for at in 0..2 {
+        for (at, before) in before.iter().enumerate() {
             let report = scene.of(at, 1 - at);
-            let (lost, downs) = (report.tally.lost - before[at].tally.lost, report.downs - before[at].downs);
+            let (lost, downs) = (report.tally.lost - before.tally.lost, report.downs - before.downs);
             eprintln!("{kind:?}: node {at} lost {lost} of {sent:?}, downs {downs}, told within {:?}", plugged.elapsed());
             assert!(is_short || lost > 0, "nothing was lost: {report:?}");
         }
