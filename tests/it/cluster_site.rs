@@ -471,6 +471,9 @@ pub(crate) fn resident_kib() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// Among the seeds of zenoh: it looks for others by multicast, too.
+pub(crate) const MULTICAST: &str = "multicast";
+
 /// A node as another process was told to be; with its name.
 pub(crate) fn told_to_be() -> Option<(Builder, String)> {
     let told = std::env::var("CLUSTER_CHILD").ok()?;
@@ -482,7 +485,10 @@ pub(crate) fn told_to_be() -> Option<(Builder, String)> {
         "RedisPeers" => PubSub::builder().cluster_with(Redis::new(address).peer_interest(), options),
         "Nats" => PubSub::builder().cluster_with(Nats::new(address), options),
         "NatsPeers" => PubSub::builder().cluster_with(Nats::new(address).peer_interest(), options),
-        _ => PubSub::builder().cluster_with(address.split(',').fold(zenoh, Zenoh::peer), options),
+        _ => {
+            let seeds = |zenoh: Zenoh, seed| if seed == MULTICAST { zenoh.multicast(true) } else { zenoh.peer(seed) };
+            PubSub::builder().cluster_with(address.split(',').fold(zenoh, seeds), options)
+        }
     };
     Some((builder, name.to_owned()))
 }

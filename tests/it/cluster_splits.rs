@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::cluster_site::FAILURE;
 use crate::cluster_site::Kind;
+use crate::cluster_site::MULTICAST;
 use crate::cluster_site::Other;
 use crate::cluster_site::Report;
 use crate::cluster_site::SLACK;
@@ -17,10 +18,13 @@ struct Scene {
 }
 
 impl Scene {
-    /// So many nodes at two bridges, the first half at the one where the engine is, too.
+    /// So many nodes at two bridges, the first half at the one where the engine is, too. A seed of zenoh is at each end.
     async fn new(kind: Kind, count: usize) -> Self {
+        Self::with_seeds(kind, count, &format!("tcp/{}:7447,tcp/{}:7447", address(0), address(count - 1))).await
+    }
+
+    async fn with_seeds(kind: Kind, count: usize, seeds: &str) -> Self {
         let mut network = Network::new(&["left", "right"]);
-        let address = |at: usize| format!("10.77.0.{}", 10 + at);
         for at in 0..count {
             network.place(&format!("node-{at}"), if at < count.div_ceil(2) { "left" } else { "right" }, &address(at));
         }
@@ -35,8 +39,7 @@ impl Scene {
                 network.run("engine", &format!("nats-server -a {ENGINE} -p 4222"));
                 format!("nats://{ENGINE}:4222")
             }
-            // A seed at each end.
-            Kind::Zenoh => format!("tcp/{}:7447,tcp/{}:7447", address(0), address(count - 1)),
+            Kind::Zenoh => seeds.to_owned(),
         };
         let this = std::env::current_exe().unwrap();
         let start = |at: usize| {
@@ -207,6 +210,31 @@ async fn what_a_split_swallowed_at_the_end_is_told_without_another_event(kind: K
     }
 }
 
+/// They were met by gossip of the seed, which both keep. Zenoh alone does not make them dial each other again.
+async fn two_that_lose_only_each_other_meet_again_by_multicast(kind: Kind) {
+    let mut scene = Scene::with_seeds(kind, 3, &format!("tcp/{}:7447,{MULTICAST}", address(0))).await;
+    let pair = [("node-1", address(2)), ("node-2", address(1))];
+    for (place, other) in &pair {
+        scene.network.part(place, other);
+    }
+    scene.wait("the two are down", |at, other, report| at == other || at == 0 || other == 0 || report.downs == 1).await;
+    for (place, other) in &pair {
+        scene.network.join(place, other);
+    }
+    let healed = Instant::now();
+    scene.wait("the two are up", |at, other, report| at == other || at == 0 || other == 0 || report.ups == 2).await;
+    eprintln!("they meet again after {:?}", healed.elapsed());
+    scene.flows("after they met").await;
+    for other in [1, 2] {
+        assert_eq!((scene.of(0, other).downs, scene.of(other, 0).downs), (0, 0), "the seed did not notice");
+    }
+    scene.settle().await;
+}
+
+fn address(at: usize) -> String {
+    format!("10.77.0.{}", 10 + at)
+}
+
 crate::cluster_site::promises! {
     on_redis Redis:
         cable_of_a_node_that_is_pulled_harms_nobody_else
@@ -222,6 +250,7 @@ crate::cluster_site::promises! {
         halves_of_a_split_go_on_and_are_whole_again
         what_a_split_swallowed_at_the_end_is_told_without_another_event;
     on_zenoh Zenoh:
+        two_that_lose_only_each_other_meet_again_by_multicast
         cable_of_a_node_that_is_pulled_harms_nobody_else
         halves_of_a_split_go_on_and_are_whole_again
         what_a_split_swallowed_at_the_end_is_told_without_another_event;

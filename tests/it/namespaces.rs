@@ -87,6 +87,15 @@ impl Network {
         self.ip(&format!("link set {cable} up"));
     }
 
+    /// From now on this place sends nothing to that address, and takes nothing from it that waits for an answer.
+    pub(crate) fn part(&self, place: &str, address: &str) {
+        self.ip(&format!("-n {place} route add blackhole {address}"));
+    }
+
+    pub(crate) fn join(&self, place: &str, address: &str) {
+        self.ip(&format!("-n {place} route del blackhole {address}"));
+    }
+
     /// A program in a namespace, without its arguments.
     pub(crate) fn command(&self, place: &str, program: &str) -> Command {
         let mut command = Command::new("nsenter");

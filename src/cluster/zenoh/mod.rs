@@ -14,8 +14,9 @@
 //! * What stays when the link is dropped are zenoh's runtimes: six threads for each process, however many links there were.
 //! * What it cannot: zenoh 1.10 closes the connection to a peer that has vanished with data on its way on a thread by which it reads, and that takes 10 s
 //!   (its issue 2350: `SO_LINGER`). Of those threads there are two, so healthy peers are not heard meanwhile and may be lost, too. What helps is more threads.
-//! * What it cannot: two nodes that found each other by gossip and lose only the connection between them do not dial again while both still hold a seed.
-//!   Nodes that are seeds of each other do.
+//! * What it cannot: two nodes that found each other by gossip and lose only the connection between them do not dial again while both still hold a seed:
+//!   zenoh 1.10 dials what gossip says when it is said, and a session takes no seed after it was opened. Nodes that are seeds of each other do, and those
+//!   that look for each other by multicast, which zenoh goes on with every 8 s.
 mod config;
 mod endpoint;
 mod link;
@@ -57,7 +58,7 @@ use crate::sync::lock;
 /// # Who finds whom
 /// Every node dials its seeds for ever, and gossip tells it of the nodes that those know. Give all nodes the same two or three seeds; a node's own
 /// address among them does no harm. Two nodes talk only if one can reach the other: nobody passes frames on. Two nodes that are no seeds and lose only the
-/// connection between them do not dial each other again while both hold a seed; seeds of each other do.
+/// connection between them do not dial each other again while both hold a seed; seeds of each other do, and nodes with [`multicast`](Self::multicast).
 ///
 /// # When a machine or a link vanishes
 /// Zenoh 1.10 reads by two threads, and holds up one of them for 10 s for each connection to a peer that vanished without a word: a machine without power, a
@@ -111,6 +112,7 @@ impl Zenoh {
     }
 
     /// Whether to look for peers by UDP multicast to 224.0.0.224:7446, too. Off by default: it would join whatever runs zenoh in the same network.
+    /// It goes on while the link is up, so nodes that lost only the connection between them meet again within some 10 s.
     pub fn multicast(mut self, multicast: bool) -> Self {
         self.multicast = multicast;
         self
