@@ -319,3 +319,34 @@ impl SubscriptionStats {
 
 /// Subscriptions read per locking of a table: some 50 µs.
 const SLICE_MEMBERS: u32 = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::any::TypeId;
+
+    use super::*;
+    use crate::local::options::SubscribeOptions;
+
+    /// The table is locked for a slice at a time: what others do to it between two slices shows in those that are looked at later.
+    #[test]
+    fn a_look_at_all_subscriptions_lets_others_at_their_table_again_and_again() {
+        let shard = Arc::new(Shared::new(16, 0)).add_shard(false).expect("it is open");
+        let (topic, message) = (Topic::parse("t").expect("a valid name"), (TypeId::of::<u64>(), "u64"));
+        let subscribe = |_| {
+            let seat = shard.sit(SubscriberId::unique(), || "actor").unwrap_or_else(|_| panic!("a new seat"));
+            shard.subscribe(seat, &topic, message, &SubscribeOptions::new(), |_| 0).expect("the seat is there")
+        };
+        let mut members: Vec<_> = (0..4 * SLICE_MEMBERS).map(subscribe).collect();
+        let mut seen = 0;
+        // For each that it shows the last one leaves.
+        let walk = Walk::over(&shard.shared, true, |_| {
+            seen += 1;
+            shard.unsubscribe(members.pop().expect("there are more"));
+        });
+        assert_eq!(
+            (walk.subscriptions, seen),
+            (2 * SLICE_MEMBERS as usize, 2 * SLICE_MEMBERS),
+            "those that had left were looked at"
+        );
+    }
+}

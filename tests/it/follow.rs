@@ -201,6 +201,33 @@ fn followers_that_join_at_any_time_see_everything_after_their_position_once_in_o
     });
 }
 
+/// The feed stands already: who joins begins where that has come to, not where it began, and not behind what is appended next.
+#[test]
+fn who_joins_at_the_end_begins_with_what_comes_next_and_not_with_what_others_had_long_before() {
+    system(async {
+        let pubsub = pubsub_on(&MemoryStore::new());
+        let reader = Reader::new(&pubsub, Position::Start);
+        let seen = Arc::clone(&reader.seen);
+        reader.start();
+        append(&pubsub, 0..10).await;
+        until("the other has them", || notes(&seen).len() == 10).await;
+        // Alone: when it has come, the feed is past those before it.
+        append(&pubsub, 10..11).await;
+        until("the other has it", || notes(&seen).len() == 11).await;
+        let mut joined = pubsub.stream_from::<Note>("t", Position::End).unwrap();
+        append(&pubsub, 11..13).await;
+        let mut had = Vec::new();
+        while had.last() != Some(&12) {
+            match joined.next().await {
+                Some(Followed::Event(event)) => had.push(event.0),
+                other => panic!("{other:?}"),
+            }
+        }
+        // What was appended right before may come, too.
+        assert!(had == [11, 12] || had == [10, 11, 12], "{had:?}");
+    });
+}
+
 #[test]
 fn a_follower_that_waits_while_thousands_come_overflows_its_ring_and_misses_nothing() {
     system(async {

@@ -448,6 +448,42 @@ fn jetstream_gets_past_what_its_client_cannot_read() {
     });
 }
 
+/// How many connections the server has had: it numbers them, and says so to each.
+fn connections(server: &Server) -> u64 {
+    let mut said = String::new();
+    BufReader::new(TcpStream::connect((Ipv4Addr::LOCALHOST, server.port)).unwrap()).read_line(&mut said).unwrap();
+    let number =
+        said.split_once("\"client_id\":").map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect::<String>());
+    number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{said}"))
+}
+
+/// What it was met once is remembered: else each reading of it would take the connection from all that wait on it.
+#[test]
+fn jetstream_loses_its_connection_over_what_its_client_cannot_read_once() {
+    system(async {
+        let server = Server::nats();
+        let store = open(&server);
+        let before = append(&store, "t", 1).await;
+        publish_raw(&server, "pubsub.log.t", b"NATS/1.0\r\nno colon\r\nTrace: a\r\n\r\n", b"2");
+        append(&store, "t", 3).await;
+        let met = connections(&server);
+        let mut lost = Vec::new();
+        for (from, limit, expected) in [
+            (Position::After(before), 9, &[2][..]),
+            (Position::After(before), 1, &[2]),
+            (Position::After(before), 9, &[2]),
+            (Position::Start, 9, &[1]),
+            (Position::Start, 1, &[1]),
+        ] {
+            let batch = store.read(&topic("t"), from, Limit::entries(limit)).await.unwrap();
+            assert_eq!(batch.entries.iter().map(|entry| number(&entry.payload)).collect::<Vec<_>>(), expected);
+            // Beside those who ask for the number.
+            lost.push(connections(&server) - met - lost.len() as u64 - 1);
+        }
+        assert_eq!(lost, [1; 5], "connections made anew by and by");
+    });
+}
+
 #[test]
 fn jetstream_says_which_entry_the_server_would_not_take() {
     system(async {

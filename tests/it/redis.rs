@@ -532,6 +532,39 @@ async fn a_hundred_waiting_fetches_get_one_entry_each_and_cost_an_append_no_more
     assert_eq!(seen, (0..100).collect::<Vec<_>>());
 }
 
+/// They waited, and each asked again every second, or the first of them all the time: nobody saw it, because an append came soon.
+#[actix::test]
+async fn a_hundred_fetches_that_wait_for_nothing_ask_once_a_second_between_them() {
+    let server = Server::redis();
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let (g, other) = (group("t"), group("other"));
+    for group in [&g, &other] {
+        store.create_group(group, Position::Start).await.unwrap();
+    }
+    let waiting: Vec<_> = (0..100)
+        .map(|n| {
+            let (store, g) = (store.clone(), g.clone());
+            tokio::spawn(async move { store.fetch(&g, &name(&format!("c{n}")), Fetch::entries(1).wait(LONG)).await })
+        })
+        .collect();
+    // One look each, one of the first in the queue, and the making of both groups.
+    until(|| calls(&server, "evalsha") >= 103).await;
+    let asked = |server: &Server| ["evalsha", "xlen", "get"].map(|command| calls(server, command));
+    let (started, before) = (Instant::now(), asked(&server));
+    // One more, alone in its group: its wait is the time in which they are counted.
+    let alone = store.fetch(&other, &name("c"), Fetch::entries(1).wait(Duration::from_millis(2_500))).await.unwrap();
+    assert!(alone.is_empty());
+    let (after, seconds) = (asked(&server), started.elapsed().as_secs());
+    for (command, (before, after)) in ["evalsha", "xlen", "get"].into_iter().zip(before.into_iter().zip(after)) {
+        // Once a second for each of the two groups, and when the one comes and goes.
+        let (asked, most) = (after - before, 2 * seconds + 4);
+        assert!(asked <= most, "{asked} {command} in {seconds} s of waiting, at most {most} are due");
+    }
+    for task in waiting {
+        task.abort();
+    }
+}
+
 /// The waiting fetch knew of no due time: without being told it would look again after a second.
 #[actix::test]
 async fn a_nack_or_removal_by_another_process_wakes_a_waiting_fetch() {
@@ -848,6 +881,30 @@ async fn what_was_acked_is_there_once_and_seen_by_all_whenever_the_server_is_kil
     assert_eq!(handled, by_id.into_keys().collect(), "each was handled");
     let info = store.groups(&t).await.unwrap().remove(0);
     assert_eq!((info.pending, info.lag), (0, Some(0)));
+}
+
+/// The tail has read all there is, and nothing of it is under way: only that the connection was lost can make it look again. What the server was to tell
+/// of changes it has forgotten with the connection.
+#[actix::test]
+async fn a_tail_that_waits_sees_what_was_appended_while_its_connection_was_away() {
+    let server = Server::redis();
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let (t, u) = (topic("t"), topic("u"));
+    append(&store, &t, 0..1).await;
+    let (mut tail, mut other) = (store.tail(), store.tail());
+    tail.watch(&t, EntryId::MIN);
+    in_time(tail.next(Limit::default())).await.unwrap();
+    assert!(tokio::time::timeout(BRIEF, tail.next(Limit::default())).await.is_err(), "it has read all there is");
+    let connected = calls(&server, "hello");
+    cli(&server, &["CLIENT", "KILL", "TYPE", "normal"]);
+    cli(&server, &["XADD", "t", "*", "name", "test.number", "payload", "1"]);
+    until(|| calls(&server, "hello") >= connected + 2).await;
+    // By now the connections are there again: another tail, which reads for the first time, is served.
+    other.watch(&u, EntryId::MIN);
+    cli(&server, &["XADD", "u", "*", "name", "test.number", "payload", "2"]);
+    while in_time(other.next(Limit::default())).await.is_err() {}
+    let seen = tokio::time::timeout(LONG / 3, tail.next(Limit::default())).await.expect("it looks again");
+    assert_eq!(numbers(seen.unwrap()[0].1.entries.iter().map(|entry| &entry.payload)), [1]);
 }
 
 // ---- threads -------------------------------------------------------------------------------------------------------------

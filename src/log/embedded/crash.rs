@@ -643,6 +643,52 @@ fn embedded_relaxed_appends_without_a_pause_are_on_disk_after_a_moment_each() {
 }
 
 #[test]
+fn embedded_deliveries_and_acks_of_a_commit_that_failed_ride_on_the_next() {
+    fail_under_a_group(open);
+}
+
+#[test]
+fn embedded_without_its_journal_deliveries_and_acks_of_a_commit_that_failed_ride_on_the_next() {
+    fail_under_a_group(open_no_journal);
+}
+
+/// What was delivered and not acked is pending on disk, or not delivered there: in no case is it passed over.
+fn fail_under_a_group(open: fn(Arc<Tape>) -> Result<EmbeddedStore, StoreError>) {
+    actix::System::new().block_on(async move {
+        let (mut failed, mut ridden) = (0, 0);
+        for cut in 0.. {
+            let tape = Arc::<Tape>::default();
+            let store = open(Arc::clone(&tape)).unwrap();
+            let ids = store.append(&topic("one"), Append::many(vec![NewEntry::new("n", "x"); 4])).await.unwrap();
+            let ids: Vec<_> = ids.into_iter().map(|appended| appended.id).collect();
+            store.create_group(&group(), Position::Start).await.unwrap();
+            store.sync().await.unwrap();
+            tape.fails_once.store(true, Ordering::Relaxed);
+            *tape.fail_in.lock().unwrap() = Some(cut);
+            let fetched = store.fetch(&group(), &Name::parse("c").unwrap(), Fetch::entries(3)).await.unwrap();
+            store.ack(&group(), vec![fetched[0].token.clone()]).await.unwrap();
+            // It may fail, or have failed before, when the writer tried by itself.
+            let _ = store.sync().await;
+            if tape.fail_in.lock().unwrap().take().is_some() {
+                break;
+            }
+            failed += 1;
+            store.sync().await.unwrap();
+            // Killed now.
+            let again = open(Tape::of(tape.image.lock().unwrap().clone())).unwrap();
+            let pending: Vec<_> =
+                again.pending(&group(), PendingQuery::first(9)).await.unwrap().into_iter().map(|pending| pending.id).collect();
+            let rest = again.fetch(&group(), &Name::parse("d").unwrap(), Fetch::entries(9)).await.unwrap();
+            let rest: Vec<_> = rest.into_iter().map(|fetched| fetched.id).collect();
+            let lost: Vec<_> = ids[1..].iter().filter(|id| !pending.contains(id) && !rest.contains(id)).collect();
+            assert!(lost.is_empty(), "nobody gets {lost:?} after a failure at operation {cut}");
+            ridden += u32::from((&pending[..], &rest[..]) == (&ids[1..3], &ids[3..]));
+        }
+        assert!(ridden > 0, "of {failed} commits that failed none was known not to be done");
+    });
+}
+
+#[test]
 fn embedded_acks_ride_without_an_append_and_are_on_disk_after_a_moment() {
     actix::System::new().block_on(async {
         let tape = Tape::recording();
