@@ -207,8 +207,10 @@ fn who_joins_at_the_end_begins_with_what_comes_next_and_not_with_what_others_had
     system(async {
         let pubsub = pubsub_on(&MemoryStore::new());
         let reader = Reader::new(&pubsub, Position::Start);
-        let seen = Arc::clone(&reader.seen);
+        let (seen, subscription) = (Arc::clone(&reader.seen), Arc::clone(&reader.subscription));
         reader.start();
+        let live = || subscription.lock().unwrap().as_ref().is_some_and(actix_pubsub::LogSubscription::is_live);
+        until("the other is live", live).await;
         append(&pubsub, 0..10).await;
         until("the other has them", || notes(&seen).len() == 10).await;
         // Alone: when it has come, the feed is past those before it.
@@ -242,8 +244,10 @@ fn a_follower_that_waits_while_thousands_come_overflows_its_ring_and_misses_noth
                 ctx.wait(actix::fut::wrap_future::<_, Reader>(async move { released.await.unwrap() }));
             }
         });
-        let seen = Arc::clone(&reader.seen);
+        let (seen, subscription) = (Arc::clone(&reader.seen), Arc::clone(&reader.subscription));
         reader.start();
+        // Else what comes while it waits is history to it.
+        until("it is live", || subscription.lock().unwrap().as_ref().is_some_and(actix_pubsub::LogSubscription::is_live)).await;
         append(&pubsub, 0..11).await;
         until("it waits", || notes(&seen).len() == 11).await;
         append(&pubsub, 11..6_000).await;
