@@ -251,6 +251,7 @@ fn a_follower_that_waits_while_thousands_come_overflows_its_ring_and_misses_noth
         append(&pubsub, 0..11).await;
         until("it waits", || notes(&seen).len() == 11).await;
         append(&pubsub, 11..6_000).await;
+        until("its ring has overflowed", || pubsub.summary().missed > 1_000).await;
         assert_eq!(notes(&seen).len(), 11, "ctx.wait is respected");
         release.send(()).unwrap();
         until("all is seen", || notes(&seen).len() == 6_000).await;
