@@ -457,7 +457,7 @@ fn connections(server: &Server) -> u64 {
     number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{said}"))
 }
 
-/// What it was met once is remembered: else each reading of it would take the connection from all that wait on it.
+/// What was met once is remembered: else each reading of it would take the connection from all that use it.
 #[test]
 fn jetstream_loses_its_connection_over_what_its_client_cannot_read_once() {
     system(async {
