@@ -10,8 +10,8 @@
 //! ```
 //! All mutations are compiled into one copy of the crate, below the target folder, each behind a switch that is read from the environment: one build serves all
 //! of them, and with no switch on the copy is the crate. First every test runs with nothing broken; then each mutation runs the tests of its row. One of them
-//! must fail. What came of it is written to `RESULTS.md`. While it runs, build nothing else of this crate into the same target folder: it would take the place of
-//! what is run.
+//! must fail. What came of it is written to `RESULTS.md`. What came of earlier runs is in a file below the target folder: in another folder they are "not tried".
+//! While it runs, build nothing else of this crate into the same target folder, not of another clone either: it would take the place of what is run.
 
 mod copy;
 mod guarantees;
