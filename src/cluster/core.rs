@@ -62,6 +62,8 @@ pub(crate) struct Core {
     heartbeat_at: Option<Instant>,
     /// Heartbeats so far.
     beats: u64,
+    /// Nodes of which a heartbeat did not come: asked all at once, at the next tick.
+    skipped: HashSet<NodeId>,
     /// Something is to be told to peers.
     telling: bool,
     actions: VecDeque<Action>,
@@ -152,6 +154,7 @@ impl Core {
             past: HashMap::new(),
             heartbeat_at: None,
             beats: 0,
+            skipped: HashSet::new(),
             telling: false,
             actions: VecDeque::new(),
         }
@@ -219,6 +222,10 @@ impl Core {
         for (subject, epoch, seq) in self.sent.due(self.timing.heartbeat, now) {
             self.send_mark(subject.clone(), &subject, epoch, seq);
         }
+        if !self.skipped.is_empty() {
+            let of = std::mem::take(&mut self.skipped);
+            self.ask_marks_of(&of);
+        }
         self.telling = true;
         self.tell_peers(now);
     }
@@ -236,8 +243,7 @@ impl Core {
             return;
         }
         if let Verdict::New { lost: 1.. } = self.seen.frame(node, &Subject::All, epoch, beat) {
-            let on: Vec<_> = self.interest.on().cloned().collect();
-            self.ask_marks(&on, Some(node));
+            self.skipped.insert(node);
         }
     }
 
@@ -304,8 +310,7 @@ impl Core {
             self.actions.push_back(Action::Tell(ClusterEvent::NodeUp { node }));
         }
         if self.seen.subjects(node).next().is_some() {
-            let on: Vec<_> = self.interest.on().cloned().collect();
-            self.ask_marks(&on, Some(node));
+            self.ask_marks_of(&HashSet::from([node]));
         }
     }
 
@@ -522,11 +527,16 @@ impl Core {
         self.ask_marks(&on, None);
     }
 
-    /// Asks every node, or this one, how far it has come in those of these topics on which it has been heard.
-    fn ask_marks(&mut self, topics: &[Topic], of: Option<NodeId>) {
+    fn ask_marks_of(&mut self, nodes: &HashSet<NodeId>) {
+        let on: Vec<_> = self.interest.on().cloned().collect();
+        self.ask_marks(&on, Some(nodes));
+    }
+
+    /// Asks every node, or these, how far it has come in those of these topics on which it has been heard.
+    fn ask_marks(&mut self, topics: &[Topic], of: Option<&HashSet<NodeId>>) {
         let topics: HashSet<&Topic> = topics.iter().collect();
         let mut notes = Vec::new();
-        for (node, _) in self.members.nodes().filter(|(node, _)| of.is_none_or(|of| of == *node)) {
+        for (node, _) in self.members.nodes().filter(|(node, _)| of.is_none_or(|of| of.contains(node))) {
             let (mut heard, mut any) = (Vec::new(), false);
             for subject in self.seen.subjects(node) {
                 match subject {
@@ -562,7 +572,7 @@ impl Core {
             }
             Note::Count { id, topic } => self.actions.push_back(Action::Count { to: node, id, topic }),
             Note::Counted { id, subscribers } => self.actions.push_back(Action::Counted { node, id, subscribers }),
-            Note::Marks { topics } => self.answer_marks(node, topics),
+            Note::Marks { topics } => self.answer_marks(node, topics, now),
             Note::Heard { number, lost } => {
                 for Heard { topic, begins, all } in self.peers.heard(node, number, lost) {
                     if begins {
@@ -600,11 +610,13 @@ impl Core {
         }
     }
 
-    fn answer_marks(&mut self, to: NodeId, topics: Vec<Topic>) {
+    /// What was sent before anyone's memory reaches needs no mark: who still counts it has had it, or has been told.
+    fn answer_marks(&mut self, to: NodeId, topics: Vec<Topic>, now: Instant) {
+        let memory = self.timing.failure * (2 * PAST_FAILURES);
         // No relay asks for more at once.
         let subjects = topics.into_iter().take(MARKS_TOPICS_MAX).map(Subject::Topic).chain([Subject::Node(to)]);
         for subject in subjects {
-            let Some((epoch, seq)) = self.sent.at(&subject) else { continue };
+            let Some((epoch, seq)) = self.sent.lately(&subject, memory, now) else { continue };
             self.send_mark(Subject::Node(to), &subject, epoch, seq);
         }
     }

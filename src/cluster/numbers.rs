@@ -114,9 +114,10 @@ impl Sent {
         due
     }
 
-    /// How far a subject's numbers have come.
-    pub(crate) fn at(&self, subject: &Subject) -> Option<(u32, u64)> {
-        self.subjects.get(subject).map(|count| (count.epoch, count.seq))
+    /// How far a subject's numbers have come, if that was no longer ago than `window`.
+    pub(crate) fn lately(&self, subject: &Subject, window: Duration, now: Instant) -> Option<(u32, u64)> {
+        let count = self.subjects.get(subject)?;
+        (now.saturating_duration_since(count.at) <= window).then_some((count.epoch, count.seq))
     }
 }
 
@@ -264,6 +265,14 @@ mod tests {
     }
 
     #[test]
+    fn how_far_a_subject_has_come_is_told_for_as_long_as_anyone_remembers() {
+        let (mut sent, now) = (Sent::new(false, 10), Instant::now());
+        sent.next(&subject("t"), now);
+        let told = |after| sent.lately(&subject("t"), SECOND * 5, now + after);
+        assert_eq!((told(SECOND * 5), told(SECOND * 6)), (Some((1, 1)), None));
+    }
+
+    #[test]
     fn too_many_subjects_are_forgotten_by_age_and_begin_anew_in_a_later_epoch() {
         let (mut sent, now) = (Sent::new(false, 4), Instant::now());
         for at in 0..4_u32 {
@@ -271,7 +280,8 @@ mod tests {
         }
         sent.next(&subject("one too many"), now + SECOND * 4);
         assert_eq!(sent.subjects.len(), 3);
-        assert_eq!((sent.at(&subject("0")), sent.at(&subject("3"))), (None, Some((4, 1))));
+        let at = |name| sent.lately(&subject(name), SECOND * 9, now);
+        assert_eq!((at("0"), at("3")), (None, Some((4, 1))));
         assert_eq!(sent.next(&subject("0"), now), (6, 1));
     }
 }

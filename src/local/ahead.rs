@@ -14,7 +14,7 @@ pub(crate) fn fetch(who: SubscriberId, waker: &Waker) {
         fetch_line(task.wrapping_add(line * LINE));
     }
     if let Some(mailbox) = who.address() {
-        // Its queue ends in a node of its own, which was allocated just before it.
+        // As a rule the node in which its queue ends lies in the line before, until its first message.
         for at in [mailbox.wrapping_sub(LINE), mailbox, mailbox.wrapping_add(LINE)] {
             fetch_line(at);
         }
@@ -22,7 +22,7 @@ pub(crate) fn fetch(who: SubscriberId, waker: &Waker) {
 }
 
 fn fetch_line(address: usize) {
-    let nowhere: [u8; 0] = [];
+    let nowhere: &[u8] = &[];
     prefetch_index::prefetch_index(nowhere, address.wrapping_sub(nowhere.as_ptr().addr()));
 }
 

@@ -540,7 +540,8 @@ impl Shard {
                     table.outs().wakers.extend(waiting);
                 }
                 let mut left = WAKES_PER_LOCK.min(slice - visits);
-                let crowded = table.seats() > SEATS_IN_CACHE;
+                // Those of the background are polled on threads of their own.
+                let crowded = !self.background && table.seats() > SEATS_IN_CACHE;
                 loop {
                     applied += table.apply(TURN_ITEMS - applied, |id| self.seat_of(id));
                     let woken = table.wake(left, |who, waker| {

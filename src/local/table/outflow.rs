@@ -18,7 +18,6 @@ use crate::local::table::parts::Subscriptions;
 impl Table {
     /// Gives what waits for a seat, in the arbiter's order, up to `budget` events.
     pub(crate) fn take(&mut self, key: Key, budget: usize, waker: &Waker, batch: &mut Vec<Taken>) -> Took {
-        debug_assert!(batch.is_empty());
         if let Some((taken, took)) = self.take_only(key, waker) {
             batch.push(taken);
             return took;
@@ -28,6 +27,7 @@ impl Table {
 
     /// The uncommon cases of [`take`](Self::take), where [`take_only`](Self::take_only) has found nothing.
     pub(crate) fn take_more(&mut self, key: Key, budget: usize, waker: &Waker, batch: &mut Vec<Taken>) -> Took {
+        debug_assert!(batch.is_empty());
         if !self.seats.contains(key) {
             return Took::Ended;
         }
