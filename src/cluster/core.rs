@@ -224,7 +224,7 @@ impl Core {
         }
         if !self.skipped.is_empty() {
             let of = std::mem::take(&mut self.skipped);
-            self.ask_marks_of(&of);
+            self.ask_all_marks(Some(&of));
         }
         self.telling = true;
         self.tell_peers(now);
@@ -254,9 +254,7 @@ impl Core {
             every_ms: self.timing.heartbeat.as_millis() as u64,
             tells: !self.caps.confirms_interest,
         };
-        let frame = frame::encode(Kind::Note, self.me, &Fields::default(), &hello.encode());
-        let frame = frame::number(frame, BEATS_EPOCH, self.beats);
-        self.actions.push_back(Action::Send(Outgoing { subject, frame }));
+        self.send_numbered(subject, &hello, BEATS_EPOCH, self.beats);
     }
 
     /// Says how far the numbers of a subject have come.
@@ -267,7 +265,11 @@ impl Core {
     }
 
     fn send_note(&mut self, subject: Subject, note: &Note) {
-        let frame = frame::number(frame::encode(Kind::Note, self.me, &Fields::default(), &note.encode()), 0, 0);
+        self.send_numbered(subject, note, 0, 0);
+    }
+
+    fn send_numbered(&mut self, subject: Subject, note: &Note, epoch: u32, seq: u64) {
+        let frame = frame::number(frame::encode(Kind::Note, self.me, &Fields::default(), &note.encode()), epoch, seq);
         self.actions.push_back(Action::Send(Outgoing { subject, frame }));
     }
 
@@ -310,7 +312,7 @@ impl Core {
             self.actions.push_back(Action::Tell(ClusterEvent::NodeUp { node }));
         }
         if self.seen.subjects(node).next().is_some() {
-            self.ask_marks_of(&HashSet::from([node]));
+            self.ask_all_marks(Some(&HashSet::from([node])));
         }
     }
 
@@ -523,13 +525,12 @@ impl Core {
 
     /// Frames were dropped here: whose, and how many, is asked.
     pub(crate) fn overflowed(&mut self) {
-        let on: Vec<_> = self.interest.on().cloned().collect();
-        self.ask_marks(&on, None);
+        self.ask_all_marks(None);
     }
 
-    fn ask_marks_of(&mut self, nodes: &HashSet<NodeId>) {
+    fn ask_all_marks(&mut self, of: Option<&HashSet<NodeId>>) {
         let on: Vec<_> = self.interest.on().cloned().collect();
-        self.ask_marks(&on, Some(nodes));
+        self.ask_marks(&on, of);
     }
 
     /// Asks every node, or these, how far it has come in those of these topics on which it has been heard.

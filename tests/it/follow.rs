@@ -56,6 +56,10 @@ struct Reader {
     subscription: Arc<Mutex<Option<actix_pubsub::LogSubscription>>>,
 }
 
+fn is_live(subscription: &Mutex<Option<actix_pubsub::LogSubscription>>) -> bool {
+    subscription.lock().unwrap().as_ref().is_some_and(actix_pubsub::LogSubscription::is_live)
+}
+
 impl Reader {
     fn new(pubsub: &PubSub, from: impl Into<Position>) -> Self {
         let (seen, subscription) = (Sight::default(), Arc::default());
@@ -186,8 +190,7 @@ fn followers_that_join_at_any_time_see_everything_after_their_position_once_in_o
             sights.push((first, seen));
             reader.start();
             if matches!(from, Position::End) {
-                let live = || subscription.lock().unwrap().as_ref().is_some_and(actix_pubsub::LogSubscription::is_live);
-                until("it is live", live).await;
+                until("it is live", || is_live(&subscription)).await;
             }
             append(&pubsub, 500 + round * 50..500 + (round + 1) * 50).await;
         }
@@ -209,8 +212,7 @@ fn who_joins_at_the_end_begins_with_what_comes_next_and_not_with_what_others_had
         let reader = Reader::new(&pubsub, Position::Start);
         let (seen, subscription) = (Arc::clone(&reader.seen), Arc::clone(&reader.subscription));
         reader.start();
-        let live = || subscription.lock().unwrap().as_ref().is_some_and(actix_pubsub::LogSubscription::is_live);
-        until("the other is live", live).await;
+        until("the other is live", || is_live(&subscription)).await;
         append(&pubsub, 0..10).await;
         until("the other has them", || notes(&seen).len() == 10).await;
         // Alone: when it has come, the feed is past those before it.
@@ -247,7 +249,7 @@ fn a_follower_that_waits_while_thousands_come_overflows_its_ring_and_misses_noth
         let (seen, subscription) = (Arc::clone(&reader.seen), Arc::clone(&reader.subscription));
         reader.start();
         // Else what comes while it waits is history to it.
-        until("it is live", || subscription.lock().unwrap().as_ref().is_some_and(actix_pubsub::LogSubscription::is_live)).await;
+        until("it is live", || is_live(&subscription)).await;
         append(&pubsub, 0..11).await;
         until("it waits", || notes(&seen).len() == 11).await;
         append(&pubsub, 11..6_000).await;
@@ -292,8 +294,7 @@ fn an_entry_that_is_no_message_of_its_name_is_a_gap_of_one_live_and_in_history()
         let (seen, subscription) = (Arc::clone(&reader.seen), Arc::clone(&reader.subscription));
         reader.start();
         append(&pubsub, 1..2).await;
-        let live = || subscription.lock().unwrap().as_ref().is_some_and(actix_pubsub::LogSubscription::is_live);
-        until("it is live", || live() && notes(&seen) == [1]).await;
+        until("it is live", || is_live(&subscription) && notes(&seen) == [1]).await;
         let second = store.append(&topic, broken()).await.unwrap()[0].id;
         append(&pubsub, 2..3).await;
         until("all is seen", || notes(&seen).len() == 2).await;

@@ -46,8 +46,8 @@ pub struct Places {
 impl Places {
     fn find() -> Result<Self, String> {
         // As it runs, not as it was compiled: clones may share a target folder.
-        let own = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("run it by cargo")?;
-        let root = Path::new(&own).join("../..").canonicalize().map_err(|error| error.to_string())?;
+        let package = std::env::var_os("CARGO_MANIFEST_DIR").ok_or("run it by cargo")?;
+        let root = Path::new(&package).join("../..").canonicalize().map_err(|error| error.to_string())?;
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |target| root.join(target));
         let own = target.join("mutations");
         Ok(Self { copy: own.join("crate"), root, target, own })
